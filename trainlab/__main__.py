@@ -1,0 +1,7 @@
+"""`python -m trainlab` is `trainlab`."""
+
+import sys
+
+from trainlab.cli import main
+
+sys.exit(main())

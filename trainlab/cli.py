@@ -1,0 +1,365 @@
+"""The command line: a few verbs; `train` is Hydra's.
+
+Neither torch nor pandas is imported until a verb needs it, so that help and completion answer at once.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainlab import __version__
+
+if TYPE_CHECKING:
+    from trainlab.run import Outcome
+
+HELP = """\
+trainlab: which recipe, and why?
+
+  trainlab train [overrides] [-m]      train the composed recipe; -m sweeps over comma-separated values
+  trainlab list [group]                groups, options, their settings and defaults
+  trainlab summary [overrides]         the model layer by layer
+  trainlab table [folder] [--csv|--json]   the runs found, best first
+
+  trainlab train optimizer=adam act=gelu
+  trainlab train -m optimizer=sgd,adam act=relu,gelu 'seed=range(5)'
+  trainlab train experiment=first_steps
+
+Options: --version, --help, --debug (tracebacks), -q (train: no progress).
+`trainlab train --help` lists the groups; flags of Hydra (--cfg job, --info, hydra/launcher=…) work there.
+Tab completion: eval "$(trainlab -sc install=bash)"; also zsh, and fish: trainlab -sc install=fish | source
+"""
+
+# Exit codes scripts rely on.
+FAILED, BAD_INPUT, DIVERGED, INTERRUPTED = 1, 2, 3, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if any(a in ("-sc", "--shell-completion", "--shell_completion") for a in arguments):
+        return _complete(arguments)
+    debug = "--debug" in arguments
+    arguments = [a for a in arguments if a != "--debug"]
+    verb, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
+    if verb in ("--help", "-h", "help"):
+        print(HELP, end="")
+        return 0
+    if verb == "--version":
+        print(f"trainlab {__version__}")
+        return 0
+    verbs: dict[str, Callable[[list[str]], int]] = {
+        "train": train, "list": list_options, "summary": summary, "table": table,
+    }  # fmt: skip
+    from trainlab.config import UserError, explain, nearest
+
+    try:
+        if verb not in verbs:
+            raise UserError(
+                f"There is no `trainlab {verb}`.{nearest(verb, verbs)} Verbs: {', '.join(verbs)}."
+            )
+        return verbs[verb](rest)
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # `trainlab list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if debug:
+            raise
+        from hydra.errors import HydraException
+
+        if isinstance(error, UserError):
+            text = str(error)
+        elif isinstance(error, HydraException):
+            text = explain(error)
+        elif isinstance(error, OSError):
+            text = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
+        else:
+            print(
+                f"trainlab: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr
+            )
+            return FAILED
+        print(f"trainlab: {text}", file=sys.stderr)
+        return BAD_INPUT
+
+
+# ---------------------------------------------------------------- train
+
+
+def train(arguments: list[str]) -> int:
+    """`trainlab train`: Hydra composes, `trainlab.run` trains."""
+    outcomes: list[Outcome] = []
+    sweep = False
+
+    def job(task: Any) -> Any:
+        """Hydra's task: one config, or all of a sweep from our launcher."""
+        nonlocal sweep
+        from trainlab import run
+
+        if isinstance(task, list):
+            sweep = True
+            results = run.train(task)
+        else:
+            results = run.train([_composed(task)])
+        outcomes.extend(outcome for outcome in results if outcome)
+        values = [_objective(outcome) for outcome in results]
+        return values if isinstance(task, list) else values[0]
+
+    if "-q" in arguments:
+        arguments = [a for a in arguments if a != "-q"] + ["quiet=true"]
+    _hydra(_flags_last(arguments), job)
+    if not outcomes:  # --cfg, --info, --help, or another launcher
+        return 0
+    return _report(outcomes, sweep)
+
+
+def _composed(task: Any) -> Any:
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import open_dict
+
+    from trainlab.config import plain
+
+    with open_dict(task):
+        task["hydra"] = HydraConfig.get()
+    return plain(task)
+
+
+def _objective(outcome: "Outcome | None") -> float | None:
+    """What a sweeper of the ecosystem optimizes: the monitored metric of the best epoch."""
+    if outcome is None:
+        return None
+    return outcome.run.result().get(outcome.run.config["stop"]["monitor"])
+
+
+def _hydra(arguments: list[str], job: Callable[[Any], Any]) -> None:
+    """Hand the command line to Hydra's main; its errors come back as exceptions."""
+    import hydra
+
+    from trainlab.config import CONF
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through to `main`, which explains them
+    before, sys.argv = sys.argv, [sys.argv[0], *arguments]
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
+    finally:
+        sys.argv = before
+
+
+_WITH_VALUE = {
+    "--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd",
+    "--experimental-rerun",
+}  # fmt: skip
+_INFO = {"all", "config", "defaults", "defaults-tree", "plugins", "searchpath"}
+
+
+def _flags_last(arguments: Sequence[str]) -> list[str]:
+    """Overrides first, then Hydra's flags with their values: Hydra refuses a flag between two overrides.
+
+    >>> _flags_last(["a=1", "-m", "b=2", "--cfg", "job"])
+    ['a=1', 'b=2', '-m', '--cfg', 'job']
+    """
+    overrides, flags, rest = [], [], list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        if not argument.startswith("-"):
+            overrides.append(argument)
+            continue
+        flags.append(argument)
+        wants_value = argument in _WITH_VALUE or (
+            argument in ("--info", "-i") and rest and rest[0] in _INFO
+        )
+        if wants_value and rest:
+            flags.append(rest.pop(0))
+    return overrides + flags
+
+
+def _report(outcomes: Sequence["Outcome"], sweep: bool) -> int:
+    """Result table and failures to stderr, the folder as the last line of stdout; the exit code."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
+    first = outcomes[0].run
+    quiet = first.config["quiet"]
+    if not sweep:
+        if not quiet and outcomes[0].status == "done":
+            console.print(_result_table(first.result()))
+        if outcomes[0].reason:
+            console.print(
+                f"{outcomes[0].status}: {outcomes[0].reason}", markup=False, soft_wrap=True
+            )
+        print(first.path)
+        codes = {"done": 0, "diverged": DIVERGED, "stopped": INTERRUPTED, "busy": BAD_INPUT}
+        return codes.get(outcomes[0].status, FAILED)
+    from trainlab.table import find_runs, shown
+
+    wanted = {outcome.run.id for outcome in outcomes}
+    entries = [e for e in find_runs(first.path.parent) if e["result"]["run_id"] in wanted]
+    if entries and not quiet:
+        console.print(shown(entries))
+    for outcome in outcomes:
+        if outcome.status in ("failed", "diverged", "busy"):
+            typed = " ".join(outcome.run.config["overrides"])
+            console.print(
+                f"{outcome.status} {outcome.run.id} ({typed}): {outcome.reason}",
+                markup=False,
+                soft_wrap=True,
+            )
+    print(first.path.parent)
+    statuses = {outcome.status for outcome in outcomes}
+    if "stopped" in statuses:
+        return INTERRUPTED
+    return FAILED if "failed" in statuses else 0
+
+
+def _result_table(result: dict[str, Any]) -> Any:
+    from rich.table import Table
+
+    names = [n.removeprefix("test_") for n in result if n.startswith("test_")]
+    grid = Table(
+        title=f"weights of epoch {result['best_epoch']} of {result['epochs']}", title_justify="left"
+    )
+    grid.add_column("split")
+    for name in names:
+        grid.add_column(name, justify="right")
+    for split in ("train", "val", "test"):
+        values = (result.get(f"{split}_{name}") for name in names)
+        grid.add_row(split, *("–" if v is None else f"{v:.4f}" for v in values))
+    grid.caption = (
+        f"{result['parameters']:,} parameters, {result['steps']:,} steps, {result['seconds']:.1f} s"
+    )
+    return grid
+
+
+# ---------------------------------------------------------------- the other verbs
+
+
+def list_options(arguments: list[str]) -> int:
+    """`trainlab list [group[=option]]`: groups, options with their description, settings with their defaults."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from trainlab import schema
+    from trainlab.config import UserError, groups, nearest, options, top_settings
+
+    known = groups()
+    if any(group not in known for group in arguments):
+        wrong = next(group for group in arguments if group not in known)
+        raise UserError(
+            f"There is no group {wrong}.{nearest(wrong, known)} Groups: {', '.join(known)}."
+        )
+    console = Console(highlight=False, markup=False)
+    if not arguments:
+        grid = Table(
+            title="settings of every run", title_justify="left", box=None, padding=(0, 2, 0, 0)
+        )
+        for heading in ("key", "default", "meaning"):
+            grid.add_column(heading, overflow="fold")
+        for key, setting in top_settings().items():
+            grid.add_row(key, _default(setting.default), setting.meaning)
+        console.print(grid)
+    for group in arguments or known:
+        grid = Table(title=f"\n{group}=", title_justify="left", box=None, padding=(0, 2, 0, 0))
+        for heading in ("option", "what it is", "settings"):
+            grid.add_column(heading, overflow="fold", no_wrap=heading == "option")
+        for option, file in options(group).items():
+            description, settings = schema.read(file)
+            if group == "experiment":
+                settings = {}
+            listed = "  ".join(f"{key}={_default(s.default)}" for key, s in settings.items())
+            grid.add_row(option, description, listed)
+        console.print(grid)
+        if arguments:
+            _list_settings(console, group)
+    return 0
+
+
+def _list_settings(console: Any, group: str) -> None:
+    from rich.table import Table
+
+    from trainlab.config import options, settings_of
+
+    grid = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("setting", "may be", "meaning"):
+        grid.add_column(heading, overflow="fold")
+    seen = {}
+    for option in options(group) if group != "experiment" else ():
+        seen |= {k: s for k, s in settings_of(group, option).items() if k not in seen}
+    for key, setting in seen.items():
+        grid.add_row(f"{group}.{key}", setting.allowed, setting.meaning)
+    if seen:
+        console.print(grid)
+
+
+def _default(value: Any) -> str:
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value).replace(" ", "")
+
+
+def summary(arguments: list[str]) -> int:
+    """`trainlab summary [overrides]`: the model layer by layer."""
+    from trainlab.config import compose
+
+    config = compose(arguments)
+    from trainlab.summary import show
+
+    show(config)
+    return 0
+
+
+def table(arguments: list[str]) -> int:
+    """`trainlab table [folder] [--csv|--json]`: the runs found, best first."""
+    from trainlab.config import UserError
+
+    flags = [a for a in arguments if a.startswith("-")]
+    folders = [a for a in arguments if not a.startswith("-")] or ["outputs"]
+    if any(flag not in ("--csv", "--json") for flag in flags) or len(folders) > 1:
+        raise UserError("Usage: trainlab table [folder] [--csv|--json]")
+    folder = Path(folders[0])
+    if not folder.is_dir():
+        raise UserError(
+            f"There is no folder {folder}. Runs are in outputs/<study>, or where output_dir= said."
+        )
+    from trainlab import table as tables
+
+    entries = tables.find_runs(folder)
+    if not entries:
+        raise UserError(f"There are no runs below {folder}.")
+    if flags:
+        print(tables.as_text(entries, flags[0].removeprefix("--")), end="")
+        return 0
+    from rich.console import Console
+
+    Console(highlight=False).print(tables.shown(entries))
+    return 0
+
+
+# ---------------------------------------------------------------- completion
+
+
+def _complete(arguments: list[str]) -> int:
+    """`trainlab -sc …`: Hydra's completion for `train` and `summary`, words of our own for the rest."""
+    line = os.environ.get("COMP_LINE", "")
+    words = line.split()
+    if any(a.startswith("query=") for a in arguments) and line:
+        position = len(words) if line.endswith(" ") else len(words) - 1
+        word = "" if line.endswith(" ") else words[-1]
+        if position <= 1:
+            choices = ["train", "list", "summary", "table", "--help", "--version"]
+            print(*(choice for choice in choices if choice.startswith(word)), sep="\n")
+            return 0
+        if words[1] == "list":
+            from trainlab.config import groups
+
+            print(*(group for group in groups() if group.startswith(word)), sep="\n")
+            return 0
+        if words[1] not in ("train", "summary"):
+            return 0
+        os.environ["COMP_LINE"] = " ".join(
+            [words[0], *_flags_last(words[2:])]
+        ) + " " * line.endswith(" ")
+    _hydra(arguments, lambda config: None)
+    return 0

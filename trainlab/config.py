@@ -1,0 +1,375 @@
+"""From what the user typed to a checked config, and from a config to the objects it names.
+
+A config is a plain nested dict: Hydra's composition, resolved, with two additions: `choices` (the option of
+each group, as typed) and `overrides` (the command-line overrides it was made from).
+"""
+
+import copy
+import difflib
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from trainlab import schema
+
+_PACKAGE = Path(__file__).parent
+CONF = next(p for p in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if p.is_dir())
+
+# Only code below these may be named by a config, because a config may come from a stranger.
+TRUSTED = (
+    "torch.nn",
+    "torch.optim",
+    *(
+        f"trainlab.{family}"
+        for family in (
+            "data preprocess architectures initializers norms optimizers schedules clipping"
+        ).split()
+    ),
+)
+
+# Settings that say how, where or under which name a run is computed, but do not decide its result.
+NOT_IDENTITY = frozenset(
+    "device compile deterministic stack workers checkpoint data_dir download output_dir study name "
+    "fresh retry smoke quiet trusted choices overrides".split()
+)
+
+# Groups whose numbers may differ between the members of a stack (besides the seed).
+STACKABLE = ("optimizer", "schedule", "clip", "init")
+
+Config = dict[str, Any]
+
+
+class UserError(ValueError):
+    """Something the user can mend; its message is one paragraph that says how. Exit code 2."""
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """' Did you mean gelu?' or nothing."""
+    close = difflib.get_close_matches(word, list(choices), n=3, cutoff=0.6)
+    return f" Did you mean {' or '.join(close)}?" if close else ""
+
+
+# ---------------------------------------------------------------- what there is to choose from
+
+
+def search_path() -> list[Path]:
+    """Folders with options, the user's own `conf/` first."""
+    own = Path.cwd() / "conf"
+    return [own, CONF] if own.is_dir() and not own.samefile(CONF) else [CONF]
+
+
+def groups() -> list[str]:
+    """Every group, in the order of the table of contents, then those only the user has."""
+    first = [
+        next(iter(entry))
+        for entry in yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8"))["defaults"]
+        if isinstance(entry, dict)
+    ]
+    order = [name.removeprefix("optional ") for name in first if not name.startswith("override")]
+    folders = {p.name for path in search_path() for p in path.iterdir() if p.is_dir()}
+    return order + sorted(folders - set(order) - {"hydra", "__pycache__"})
+
+
+def options(group: str) -> dict[str, Path]:
+    """Option name -> file, the user's own replacing ours."""
+    found = {}
+    for path in reversed(search_path()):
+        found |= {file.stem: file for file in sorted((path / group).glob("*.yaml"))}
+    return dict(sorted(found.items()))
+
+
+def settings_of(group: str, option: str) -> dict[str, schema.Setting]:
+    file = options(group).get(option)
+    return schema.read(file)[1] if file else {}
+
+
+def top_settings() -> dict[str, schema.Setting]:
+    found = {}
+    for path in reversed(search_path()):
+        if (path / "config.yaml").is_file():
+            found |= schema.read(path / "config.yaml")[1]
+    return found
+
+
+def known_keys() -> list[str]:
+    """Everything that can stand to the left of `=`."""
+    keys = [*groups(), *top_settings()]
+    for group in groups():
+        if group != "experiment":
+            keys += {
+                f"{group}.{key}" for name in options(group) for key in settings_of(group, name)
+            }
+    return list(dict.fromkeys(keys))
+
+
+# ---------------------------------------------------------------- composing and checking
+
+
+def compose(overrides: Sequence[str] = ()) -> Config:
+    """One checked config from overrides, without the command line.
+
+    >>> compose(["optimizer=adam", "optimizer.lr=0.1"])["optimizer"]["lr"]
+    0.1
+    """
+    import hydra
+
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3", job_name="trainlab"):
+        composed = hydra.compose("config", list(overrides), return_hydra_config=True)
+    return plain(composed)
+
+
+def compose_jobs(loader: Any, master: Any, jobs: Sequence[Sequence[str]]) -> list[Config]:
+    """The configs of a sweep's jobs, composed once per distinct choice of groups.
+
+    Composing costs tens of milliseconds, setting a value next to nothing: of each job only what changes
+    the composition (a group's option, an added or deleted key) goes through Hydra, plain values are set.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from omegaconf import OmegaConf, open_dict
+
+    parser, composed, configs = OverridesParser.create(), {}, []
+    for job in jobs:
+        structure, values = [], []
+        for text, override in zip(job, parser.parse_overrides(list(job)), strict=True):
+            key = override.key_or_group
+            plain_value = (
+                override.is_change()
+                and not loader.group_exists(key)
+                and not key.startswith("hydra")
+            )
+            (values if plain_value else structure).append((text, override))
+        texts = tuple(text for text, _ in structure)
+        if texts not in composed:
+            composed[texts] = loader.load_sweep_config(master, list(texts))
+        config = copy.deepcopy(composed[texts]) if values else composed[texts]
+        for text, override in values:
+            try:
+                OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
+            except Exception:  # let Hydra compose it, and say what is wrong
+                config = loader.load_sweep_config(master, list(job))
+                break
+        with open_dict(config):
+            config.hydra.overrides.task = [t for t in job if not t.startswith("hydra")]
+        configs.append(plain(config))
+    return configs
+
+
+def plain(composed: Any) -> Config:
+    """Hydra's composition as a checked plain dict."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    runtime = composed.hydra.runtime.choices
+    overrides = list(composed.hydra.overrides.task)
+    masked = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+    try:
+        config = OmegaConf.to_container(masked, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise UserError(str(error).splitlines()[0]) from error
+    config["choices"] = {
+        group: runtime[group] for group in sorted(runtime) if not group.startswith("hydra/")
+    }
+    config["overrides"] = overrides
+    check(config)
+    return shrunk(config) if config["smoke"] else config
+
+
+def check(config: Config) -> None:
+    """Raise UserError where a value is not what its schema allows."""
+    problems = []
+    found = {key: setting for key, setting in top_settings().items()}
+    for group, option in config["choices"].items():
+        if option and group != "experiment":
+            found |= {f"{group}.{key}": s for key, s in settings_of(group, option).items()}
+    values = flat(config)
+    for key, setting in found.items():
+        if key not in values:
+            continue
+        if problem := setting.problem(values[key]):
+            meaning = f" ({setting.meaning})" if setting.meaning else ""
+            default = "null" if setting.default is None else setting.default
+            problems.append(f"{key}={values[key]}: {problem}{meaning}; the default is {default}")
+    if config["val_fraction"] + config["test_fraction"] >= 1 and not problems:
+        problems.append(
+            "val_fraction + test_fraction must stay below 1, or nothing is left to train on"
+        )
+    if problems:
+        raise UserError("; ".join(problems))
+
+
+def shrunk(config: Config) -> Config:
+    """The same config at a size that runs in seconds (`smoke=true`)."""
+    size = config["batch_size"]
+    return config | {
+        "epochs": min(config["epochs"], 2),
+        "batch_size": size if size == "all" else min(size, 16),
+        "max_examples": min(config["max_examples"] or 120, 120),
+        "study": f"{config['study']}-smoke",
+    }
+
+
+def explain(error: Exception) -> str:
+    """One paragraph for an error of Hydra's: what was not found, and the nearest names."""
+    text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    missing = getattr(error, "missing_cfg_file", None)
+    if missing and getattr(error, "options", None):
+        group, _, option = missing.rpartition("/")
+        names = sorted(error.options)
+        return f"There is no {group}={option}.{nearest(option, names)} Options: {', '.join(names)}."
+    if match := re.search(r"(?:Could not override|In '[^']*': Could not find) '([^']+)'", text):
+        key = match[1].partition("@")[0].replace("/", ".")
+        keys = known_keys()
+        group, _, setting = key.rpartition(".")
+        if group in groups():
+            names = [k.removeprefix(f"{group}.") for k in keys if k.startswith(f"{group}.")]
+            return (
+                f"{key} is no setting of the chosen {group}.{nearest(setting, names)} "
+                f"`trainlab list {group}` shows the settings of each option; +{key}=… adds one."
+            )
+        return (
+            f"There is no group or setting {key}.{nearest(key, keys)} "
+            f"Groups: {', '.join(groups())}; `trainlab list` shows everything."
+        )
+    override = getattr(error, "override", None)
+    if override is not None:
+        return (
+            f"Cannot read {override!r}: {text}. Overrides look like group=option or key=value; "
+            "put quotes around those with brackets, commas or spaces: 'arch.hidden=[300,100]'."
+        )
+    cause = error.__cause__
+    return f"{text} {str(cause).splitlines()[0]}" if cause and str(cause) not in text else text
+
+
+# ---------------------------------------------------------------- what a config amounts to
+
+
+def flat(config: Config) -> dict[str, Any]:
+    """The config under the names people type: groups by their option, settings by their dotted key.
+
+    >>> flat({"seed": 0, "optimizer": {"lr": 0.1}, "choices": {"optimizer": "sgd"}, "overrides": []})
+    {'optimizer': 'sgd', 'seed': 0, 'optimizer.lr': 0.1}
+    """
+    values = {group: option for group, option in config["choices"].items() if option is not None}
+
+    def walk(node: dict, prefix: str) -> None:
+        for key, value in node.items():
+            if key in ("choices", "overrides") or key.startswith("_"):
+                continue
+            if isinstance(value, dict):
+                walk(value, f"{prefix}{key}.")
+            else:
+                values[f"{prefix}{key}"] = value
+
+    walk(config, "")
+    return values
+
+
+def _canonical(value: Any) -> Any:
+    """Numbers as floats, so that `lr=1` and `lr=1.0` are one run."""
+    if isinstance(value, dict):
+        return {key: _canonical(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [_canonical(v) for v in value]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    return value
+
+
+def run_id(config: Config, fingerprint: str) -> str:
+    """Ten hex digits that name the run: a hash of what decides its result, and nothing else."""
+    decisive = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
+    text = json.dumps([_canonical(decisive), fingerprint], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def stack_key(config: Config) -> str:
+    """Configs with the same key may train in one stack: they differ in seed and stackable numbers only."""
+    key = {k: v for k, v in config.items() if k not in NOT_IDENTITY and k != "seed"}
+    for group in STACKABLE:
+        key[group] = {k: "number" if _is_number(v) else v for k, v in config[group].items()}
+    key |= {k: config[k] for k in ("device", "compile", "deterministic", "checkpoint", "data_dir")}
+    return json.dumps(_canonical(key), sort_keys=True)
+
+
+# ---------------------------------------------------------------- from names to objects
+
+
+def build(members: Config | Sequence[Config], group: str, device: Any = "cpu") -> Callable | None:
+    """The component a group names, as a factory with the config's settings filled in; None if it names none.
+
+    For several members of a stack, a number that differs between them becomes a column (R, 1) on `device`.
+    This is the only place where a config turns into code, and only trusted code is let in.
+    """
+    configs = [members] if isinstance(members, dict) else members
+    node, option = configs[0][group], configs[0]["choices"].get(group)
+    if not node or not node.get("_target_"):
+        return None
+    from hydra.utils import instantiate
+
+    allowed = (*TRUSTED, *configs[0]["trusted"])
+    _admit(node["_target_"], allowed, f"{group}={option}")
+    if configs[0]["trusted"] and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # a user's class lives in a module beside the conf/
+    # Not recursive: only the target that was let in is looked up, and nothing is called.
+    component = instantiate(dict(node), _partial_=True, _recursive_=False, _convert_="all")
+    _check_origin(component.func, node["_target_"], allowed)
+    _check_settings(component, group, option)
+    for key, value in component.keywords.items():
+        values = [config[group][key] for config in configs]
+        if _is_number(value) and any(v != value for v in values):
+            import torch
+
+            component.keywords[key] = torch.tensor(
+                [[float(v)] for v in values], dtype=torch.float32, device=device
+            )
+    return component
+
+
+def _below(name: str, packages: Iterable[str]) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def _admit(target: str, allowed: Sequence[str], where: str) -> None:
+    if not _below(target, allowed):
+        package = target.partition(".")[0]
+        raise UserError(
+            f"{where} names {target}, which is not in a trusted package ({', '.join(TRUSTED[:2])}, "
+            f"trainlab's components). If you trust it, add it: 'trusted=[{package}]', or `trusted: "
+            f"[{package}]` in your conf/config.yaml or experiment."
+        )
+
+
+def _check_origin(component: Any, target: str, allowed: Sequence[str]) -> None:
+    # `torch.nn.x.os.system` begins like a trusted name, and is not: ask the object where it is from.
+    origin = getattr(component, "__module__", None) or ""
+    if not _below(origin, (*allowed, "torch._C._nn")):
+        raise UserError(
+            f"{target} is defined in {origin or 'no module'}, which is not a trusted package."
+        )
+
+
+def _check_settings(component: Any, group: str, option: str | None) -> None:
+    import inspect
+
+    try:
+        parameters = inspect.signature(component.func).parameters
+    except ValueError:  # a builtin does not tell
+        return
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    for key in component.keywords:
+        if key not in parameters:
+            raise UserError(
+                f"{group}.{key}: {group}={option} has no such setting.{nearest(key, parameters)} "
+                f"It takes: {', '.join(settings_of(group, option or '')) or 'none'}."
+            )

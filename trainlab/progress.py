@@ -1,0 +1,107 @@
+"""What people see while runs train, on stderr: a live line on a terminal, plain lines in a pipe, nothing with -q."""
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from trainlab.schedules import higher_is_better
+from trainlab.store import Row, Run
+
+
+class Display:
+    """Told of every epoch by the loop, and of every run by `run.train`."""
+
+    def __init__(self, runs: int, quiet: bool):
+        self.runs, self.quiet, self.ended, self.drawn = runs, quiet, 0, 0.0
+        self.best: dict[str, float] = {}
+        self.console = Console(stderr=True, highlight=False)
+        self.live: Progress | None = None
+        if self.console.is_terminal and not quiet:
+            columns = [
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=20),
+                TimeRemainingColumn(),
+            ]
+            self.live = Progress(*columns, console=self.console, transient=True)
+
+    def __enter__(self) -> "Display":
+        if self.live:
+            self.live.start()
+            self.bar = self.live.add_task("starting", total=1.0)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self.live:
+            self.live.stop()
+
+    def say(self, text: str) -> None:
+        if not self.quiet:
+            self.console.print(text, markup=False, soft_wrap=True)
+
+    def skipped(self, runs: Sequence[Run]) -> None:
+        self.ended += len(runs)
+        if runs and self.runs == 1:
+            state = runs[0].status()["status"]
+            remedy = (
+                "retry=true tries it again" if state == "failed" else "fresh=true trains it anew"
+            )
+            self.say(f"This run is there already ({state}); {remedy}.")
+        elif runs:
+            self.say(
+                f"{len(runs)} of {self.runs} runs are there already; fresh=true trains them anew."
+            )
+
+    def training(self, runs: Sequence[Run], states: Sequence[dict] | None) -> None:
+        resumed = f", continuing in epoch {states[0]['epoch'] + 1}" if states else ""
+        if len(runs) > 1 or resumed:
+            self.say(f"{_count(runs)}{' as one stack' if len(runs) > 1 else ''}{resumed}")
+
+    def failed(self, error: Exception) -> None:
+        self.say(f"failed: {type(error).__name__}: {error}")
+
+    def settled(self, outcomes: dict) -> None:
+        self.ended = len(outcomes)
+
+    def __call__(self, runs: Sequence[Run], rows: Sequence[Row], share: float) -> None:
+        """One epoch of a stack: its rows; or no rows, and only the share that is done."""
+        if self.quiet:
+            return
+        if rows:
+            text = self._text(runs, rows)
+            if self.live:
+                self.live.update(self.bar, description=text)
+            else:
+                print(text, file=sys.stderr, flush=True)
+        if self.live and (rows or time.monotonic() - self.drawn > 0.2):
+            self.drawn = time.monotonic()
+            done = (self.ended + share * len(runs)) / self.runs
+            self.live.update(self.bar, completed=done)
+
+    def _text(self, runs: Sequence[Run], rows: Sequence[Row]) -> str:
+        config = runs[0].config
+        monitor = config["stop"]["monitor"]
+        shown = [
+            name for name in ("train_loss", "val_loss", "val_accuracy", "val_r2") if name in rows[0]
+        ]
+        for run, row in zip(runs, rows, strict=True):
+            pick = max if higher_is_better(monitor) else min
+            self.best[run.id] = pick(row[monitor], self.best.get(run.id, row[monitor]))
+        parts = [f"epoch {rows[0]['epoch']}/{config['epochs']}"]
+        parts += [f"{name} {_range([row[name] for row in rows])}" for name in shown]
+        parts.append(f"best {monitor} {_range([self.best[run.id] for run in runs])}")
+        if len(runs) > 1:
+            parts.insert(0, _count(runs))
+        return "  ".join(parts)
+
+
+def _count(runs: Sequence[Run]) -> str:
+    return f"{len(runs)} run{'s' if len(runs) > 1 else ''}"
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = f"{min(values):.4f}", f"{max(values):.4f}"
+    return low if low == high else f"{low}…{high}"

@@ -1,0 +1,120 @@
+"""What values a setting may take, read from the comment behind its default in the YAML file.
+
+    lr: 0.01            # number >= 0: learning rate
+    batch_size: 32      # int >= 1 or all: examples per step
+    monitor: val_loss   # text: a column of metrics.csv
+    hidden: [128, 64]   # int >= 1: units of each hidden layer
+
+Before the colon stand alternatives joined by "or": `number` or `int`, with a bound (`> 0`, `in [0, 1)`) or
+without; `bool`; `text`; `any`; or a literal word such as `null`, `all`, `seconds`. A list checks its items.
+A value without such a comment must be of its default's type. One place holds default, range and meaning.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_NUMBER = re.compile(
+    r"^(?P<kind>int|number)"
+    r"(?:\s*(?P<op>>=|>)\s*(?P<bound>\S+)|\s+in\s+(?P<open>[\[(])\s*(?P<low>[^,\s]+)\s*,\s*"
+    r"(?P<high>[^\])\s]+)\s*(?P<close>[\])]))?$"
+)
+_SETTING = re.compile(r"^(?P<indent>\s*)(?P<key>\w+):\s*(?P<value>[^#]*?)(?:\s+#\s*(?P<note>.*))?$")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of a component: its default, what it may be (`allowed`), and what it means."""
+
+    default: Any
+    allowed: str
+    meaning: str
+
+    def problem(self, value: Any) -> str | None:
+        """What is wrong with `value`, or None.
+
+        >>> Setting(0.01, "number >= 0", "learning rate").problem(-1)
+        'must be number >= 0'
+        """
+        if isinstance(self.default, list):
+            if not isinstance(value, list):
+                return f"must be a list, each item {self.allowed}"
+            if self.default and not value:
+                return f"must not be empty (a list, each item {self.allowed})"
+            values = value
+        else:
+            values = [value]
+        alternatives = self.allowed.split(" or ")
+        if all(any(_accepts(kind.strip(), v) for kind in alternatives) for v in values):
+            return None
+        each = "each item " if isinstance(self.default, list) else ""
+        return f"{each}must be {self.allowed}"
+
+
+def _accepts(kind: str, value: Any) -> bool:
+    if kind == "any":
+        return True
+    if kind == "bool":
+        return isinstance(value, bool)
+    if kind == "text":
+        return isinstance(value, str)
+    match = _NUMBER.match(kind)
+    if not match:  # a literal word
+        return value is None if kind == "null" else value == kind
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return False
+    if match["kind"] == "int" and not isinstance(value, int):
+        return False
+    if match["op"]:
+        bound = float(match["bound"])
+        return value > bound or (match["op"] == ">=" and value == bound)
+    if match["open"]:
+        low, high = float(match["low"]), float(match["high"])
+        above = value > low or (match["open"] == "[" and value == low)
+        below = value < high or (match["close"] == "]" and value == high)
+        return above and below
+    return True
+
+
+_TYPES = {bool: "bool", int: "int", float: "number", str: "text", type(None): "any"}
+
+
+@cache
+def read(path: Path) -> tuple[str, dict[str, Setting]]:
+    """The description (first comment line) and the settings of one YAML file, nested keys dotted."""
+    text = path.read_text(encoding="utf-8")
+    lines = text.splitlines()
+    comments = [line[1:].strip() for line in lines if line.startswith("#")]
+    description = next((c for c in comments if not c.startswith("@package")), "")
+    values = yaml.safe_load(text) or {}
+    settings: dict[str, Setting] = {}
+    parents: list[tuple[int, str]] = []
+    for line in lines:
+        match = _SETTING.match(line)
+        if not match:
+            continue
+        indent = len(match["indent"])
+        parents = [(i, key) for i, key in parents if i < indent]
+        parents.append((indent, match["key"]))
+        keys = [key for _, key in parents]
+        if keys[0] in ("defaults", "hydra") or keys[-1].startswith("_"):
+            continue
+        default = values
+        for key in keys:
+            default = default.get(key) if isinstance(default, dict) else None
+        if isinstance(default, dict):
+            continue
+        # `1e-3` is a text to YAML and a number to everyone else.
+        if isinstance(default, str) and re.fullmatch(r"[-+]?[\d.]+e[-+]?\d+", default, re.I):
+            default = float(default)
+        item = default[0] if isinstance(default, list) and default else default
+        allowed, _, meaning = (match["note"] or "").partition(":")
+        if not meaning:
+            allowed, meaning = _TYPES.get(type(item), "any"), allowed
+        settings[".".join(keys)] = Setting(default, allowed.strip(), meaning.strip())
+    return description, settings

@@ -1,0 +1,182 @@
+"""Models as rows of one matrix.
+
+All trainable parameters of R models of one architecture live in `w` (R, P), their gradients in `g` (R, P),
+so an optimizer is a few lines on two matrices, however many layers there are. A single run is a stack of one.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+# Layers that treat every number by itself, so that leading axes do not matter.
+_ELEMENTWISE = (
+    nn.Identity, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh,
+    nn.Sigmoid, nn.Softplus, nn.Hardtanh, nn.ReLU6, nn.Hardswish, nn.Hardsigmoid, nn.Softsign, nn.LogSigmoid,
+)  # fmt: skip
+
+Values = dict[str, Tensor]  # of a whole stack: "w" (R, P), and each buffer (R, *shape)
+
+
+class Stack:
+    """R models of one architecture as one: `stack(x)` maps (R, B, *inputs) to (R, B, outputs).
+
+    With R = 1 the model is called as it is, its parameters being views into `w`. Plain dense nets run as
+    batched matrix products, everything else under vmap; members agree with their solo runs either way.
+
+    >>> models = [nn.Linear(3, 2), nn.Linear(3, 2)]
+    >>> stack = Stack(models)
+    >>> stack(torch.ones(2, 5, 3)).shape, stack.w.shape
+    (torch.Size([2, 5, 2]), torch.Size([2, 8]))
+    """
+
+    def __init__(
+        self,
+        models: Sequence[nn.Module],
+        device: torch.device | str = "cpu",
+        compiled: bool = False,
+    ):
+        self.size, self.device, self.compiled = len(models), torch.device(device), compiled
+        self.template = copy.deepcopy(models[0]).to(device)
+        trainable = {n: p for n, p in self.template.named_parameters() if p.requires_grad}
+        self.shapes = {name: tuple(p.shape) for name, p in trainable.items()}
+        sizes = [p.numel() for p in trainable.values()]
+        self.parameters = sum(sizes)
+        self.w = torch.empty(self.size, self.parameters, device=device)
+        self.g = torch.zeros_like(self.w)
+        self._ones = torch.ones(self.size, device=device)
+        blocks = dict(zip(trainable, self.w.split(sizes, 1), strict=True))
+        states = [_named_tensors(model) for model in models]
+        for name, block in blocks.items():
+            for row, state in zip(block, states, strict=True):
+                row.copy_(state[name].detach().flatten())
+        self.buffers = {  # frozen parameters too: all that is a model's own and not trained
+            name: torch.stack([state[name].detach().to(device) for state in states])
+            for name in states[0]
+            if name not in trainable
+        }
+        self.leaves = {  # (R, *shape) views into w, which autograd sees as parameters
+            name: block.view(self.size, *self.shapes[name]).requires_grad_()
+            for name, block in blocks.items()
+        }
+        self._forward = self._pick_forward()
+
+    def _pick_forward(self) -> Callable[[Tensor], Tensor]:
+        if self.size == 1:
+            self.leaves = {
+                name: nn.Parameter(leaf.detach()[0]) for name, leaf in self.leaves.items()
+            }
+            _replace(self.template, self.leaves | {n: b[0] for n, b in self.buffers.items()})
+            module = torch.compile(self.template) if self.compiled else self.template
+            return lambda x: module(x[0])[None]
+        forward = _dense(self.template, self.leaves) or self._vmapped()
+        return torch.compile(forward) if self.compiled else forward
+
+    def _vmapped(self) -> Callable[[Tensor], Tensor]:
+        def one(leaves: Values, buffers: Values, x: Tensor) -> Tensor:
+            return functional_call(self.template, {**leaves, **buffers}, (x,))
+
+        return lambda x: vmap(one)(self.leaves, self.buffers, x)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self._forward(x)
+
+    def backward(self, loss: Tensor, scale: Tensor | None = None, add: bool = False) -> None:
+        """Gradients of `loss` (R,) into `g`, times `scale` (R,) if given, on top of `g` if `add`."""
+        leaves = list(self.leaves.values())
+        gradients = torch.autograd.grad(
+            loss, leaves, self._ones if scale is None else scale, materialize_grads=True
+        )
+        rows = [gradient.reshape(self.size, -1) for gradient in gradients]
+        if add:
+            self.g += torch.cat(rows, 1)
+        else:
+            torch.cat(rows, 1, out=self.g)
+
+    def train(self, mode: bool = True) -> None:
+        self.template.train(mode)
+
+    def values(self) -> Values:
+        """Everything that makes the members what they are, by reference."""
+        return {"w": self.w, **self.buffers}
+
+    def state_dict(self, r: int, values: Values | None = None) -> Values:
+        """Member r as the state dict of an ordinary module, with its own memory on the CPU."""
+        values = values or self.values()
+        row = values["w"][r]
+        state, start = {}, 0
+        for name, shape in self.shapes.items():
+            stop = start + torch.Size(shape).numel()
+            state[name] = row[start:stop].view(shape)
+            start = stop
+        state |= {name: values[name][r] for name in self.buffers}
+        kept = self.template.state_dict(keep_vars=True)
+        first = {id(p): n for n, p in _named_tensors(self.template).items()}
+        return {
+            name: state[first.get(id(tensor), name)].detach().cpu().clone()
+            for name, tensor in kept.items()
+        }
+
+    def member(self, r: int, values: Values | None = None) -> nn.Module:
+        """Member r as an ordinary nn.Module of its own, on the CPU."""
+        model = copy.deepcopy(self.template).cpu()
+        own = self.state_dict(r, values)
+        _replace(model, {n: nn.Parameter(own[n]) if n in self.shapes else own[n] for n in own})
+        return model
+
+    def load(self, r: int, state: Values) -> None:
+        """Put the state dict of an ordinary module into row r."""
+        with torch.no_grad():
+            flat = torch.cat([state[name].flatten() for name in self.shapes])
+            self.w[r].copy_(flat)
+            for name, buffer in self.buffers.items():
+                if name in state:
+                    buffer[r].copy_(state[name])
+
+
+def _named_tensors(model: nn.Module) -> Values:
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def _replace(model: nn.Module, tensors: Values) -> None:
+    """Put tensors in the place of a model's parameters and buffers, shared ones staying shared."""
+    old = {id(tensor): name for name, tensor in _named_tensors(model).items()}
+    for module in model.modules():
+        for slots in (module._parameters, module._buffers):
+            for key, tensor in slots.items():
+                name = old.get(id(tensor)) if tensor is not None else None
+                if name in tensors:
+                    slots[key] = tensors[name]
+
+
+def _dense(model: nn.Module, leaves: Values) -> Callable[[Tensor], Tensor] | None:
+    """A plain dense net's forward pass as batched matrix products; None where there is more to it."""
+    steps: list[Callable[[Tensor], Tensor]] = []
+    for name, layer in model.named_children() if type(model) is nn.Sequential else [("", model)]:
+        if type(layer) is nn.Flatten:
+            steps.append(lambda x: x.flatten(2))
+        elif type(layer) is nn.Linear:
+            prefix = f"{name}." if name else ""
+            weight, bias = leaves.get(f"{prefix}weight"), leaves.get(f"{prefix}bias")
+            if weight is None or bias is None:
+                return None
+            steps.append(partial(_linear, weight, bias))
+        elif type(layer) in _ELEMENTWISE and not getattr(layer, "inplace", False):
+            steps.append(layer)
+        else:
+            return None
+
+    def forward(x: Tensor) -> Tensor:
+        for step in steps:
+            x = step(x)
+        return x
+
+    return forward
+
+
+def _linear(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
+    """(R, B, n_in) -> (R, B, n_out) with weights (R, n_out, n_in) and biases (R, n_out)."""
+    return torch.baddbmm(bias[:, None], x, weight.mT)

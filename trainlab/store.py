@@ -1,0 +1,206 @@
+"""Run folders: identity, status, metrics, checkpoints, resume. The only module that writes a run's files.
+
+    outputs/<study>/<run id>/
+        config.yaml  .hydra/overrides.yaml  env.json   what was asked for, and where it ran
+        status.json                                    running, done, failed, diverged, stopped
+        metrics.csv  log.txt                           one row, one line per epoch
+        result.json                                    flat; what tables are made of
+        checkpoints/{last,best}.pt                     torch.load(weights_only=True)
+
+Files are written beside, synced and renamed, so whatever moment a process dies at, a reader finds the old
+file or the new one. A lock that dies with its holder keeps two processes from training one run.
+"""
+
+import csv
+import io
+import json
+import math
+import os
+import platform
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import filelock
+import yaml
+
+import trainlab
+from trainlab.config import Config, UserError, flat
+
+Row = dict[str, float]
+
+# A run in one of these states is finished: the same command does not train it again.
+FINISHED = ("done", "diverged")
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a file beside `path`, then put it in its place in one step."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(beside)
+        with open(beside, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _write_text(path: Path, text: str) -> None:
+    write_atomically(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+def _write_json(path: Path, value: Any) -> None:
+    _write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The file's object; {} where it is missing or damaged."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+class Run:
+    """One run's folder. Made without touching the disk; `start` creates it."""
+
+    def __init__(self, config: Config, run_id: str):
+        self.config, self.id = config, run_id
+        self.path = Path(config["output_dir"]) / config["study"] / run_id
+        self._lock = filelock.FileLock(self.path / ".lock")
+
+    # -- what is there
+
+    def status(self) -> dict[str, Any]:
+        """status.json: `status`, `reason`, …; {} for a run that never started."""
+        return read_json(self.path / "status.json")
+
+    def result(self) -> dict[str, Any]:
+        return read_json(self.path / "result.json")
+
+    def checkpoint(self) -> dict[str, Any] | None:
+        """What last.pt holds, or None where there is none to continue from."""
+        path = self.path / "checkpoints" / "last.pt"
+        if not path.is_file():
+            return None
+        import torch
+
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise UserError(
+                f"{path} cannot be read ({error}); fresh=true trains this run anew."
+            ) from error
+
+    # -- the life of a run
+
+    def acquire(self) -> bool:
+        """Take the run's lock; False where another process is training it."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(blocking=False)
+        except filelock.Timeout:
+            return False
+        except OSError as error:
+            raise UserError(
+                f"The run folder {self.path} cannot be written: {error.strerror or error}. "
+                "Choose another place with output_dir=…"
+            ) from error
+        return True
+
+    def release(self) -> None:
+        self._lock.release()
+
+    def clear(self) -> None:
+        """Forget everything about the run; the lock is held."""
+        for child in self.path.iterdir():
+            if child.is_dir():
+                shutil.rmtree(child)
+            elif child.name != ".lock":
+                child.unlink()
+
+    def start(self, rows: list[Row]) -> None:
+        """Write what was asked for; `rows` are the epochs a checkpoint knows of (none for a new run)."""
+        for folder in (".hydra", "checkpoints"):
+            (self.path / folder).mkdir(exist_ok=True)
+        _write_text(self.path / "config.yaml", _yaml(self.config))
+        _write_text(self.path / ".hydra" / "overrides.yaml", _yaml(self.config["overrides"]))
+        _write_json(self.path / "env.json", environment())
+        self._write_rows(rows)
+        self.set_status("running")
+
+    def set_status(self, status: str, reason: str | None = None) -> None:
+        entry = {"run_id": self.id, "status": status, "reason": reason, "pid": os.getpid()}
+        entry |= {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+        entry |= {"overrides": self.config["overrides"], "config": flat(self.config)}
+        _write_json(self.path / "status.json", entry)
+
+    def log(self, row: Row) -> None:
+        """Append one epoch's metrics."""
+        path = self.path / "metrics.csv"
+        with open(path, "a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(row))
+            if file.tell() == 0:
+                writer.writeheader()
+            writer.writerow(row)
+
+    def say(self, line: str) -> None:
+        """Append a line to log.txt."""
+        with open(self.path / "log.txt", "a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%H:%M:%S')} {line}\n")
+
+    def save(self, name: str, state: dict[str, Any]) -> None:
+        """Write checkpoints/<name>.pt."""
+        import torch
+
+        path = self.path / "checkpoints" / f"{name}.pt"
+        write_atomically(path, lambda beside: torch.save(state, beside))
+
+    def finish(self, status: str, result: dict[str, Any], reason: str | None = None) -> None:
+        """Write result.json, then the status that says it is complete."""
+        head = {"run_id": self.id, "status": status}
+        infinite = {k for k, v in result.items() if isinstance(v, float) and not math.isfinite(v)}
+        clean = {k: None if k in infinite else v for k, v in result.items()}
+        _write_json(self.path / "result.json", head | clean)
+        self.set_status(status, reason)
+
+    def _write_rows(self, rows: list[Row]) -> None:
+        text = io.StringIO(newline="")
+        if rows:
+            writer = csv.DictWriter(text, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        write_atomically(
+            self.path / "metrics.csv",
+            lambda beside: beside.write_bytes(text.getvalue().encode()),
+        )
+
+
+def _yaml(value: Any) -> str:
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    return yaml.dump(value, Dumper=dumper, sort_keys=False, allow_unicode=True)
+
+
+@cache
+def environment() -> dict[str, Any]:
+    """Where a run was computed."""
+    import torch
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "trainlab": trainlab.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": device,
+        "command": shlex.join(sys.argv),
+    }

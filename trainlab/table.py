@@ -1,0 +1,162 @@
+"""Tables: from the folders runs leave to one DataFrame, and to mean ± 95 % interval over seeds."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainlab.schedules import higher_is_better
+from trainlab.store import read_json, write_atomically
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
+
+_RESULT = "result.json"
+# Of each run's config, what is no question of a study.
+_NOT_VARIED = ("seed",)
+
+
+def find_runs(folder: Path) -> list[dict[str, Any]]:
+    """Every run below a folder, oldest first: its typed settings, then the fields of result.json."""
+    found = []
+    for path in folder.rglob("status.json"):
+        status = read_json(path)
+        if "run_id" not in status or not isinstance(status.get("config"), dict):
+            continue  # not ours, or damaged
+        found.append((status.get("time", ""), path.parent, status))
+    entries = []
+    for _, run_folder, status in sorted(found, key=lambda entry: (entry[0], str(entry[1]))):
+        head = {
+            "run_id": status["run_id"],
+            "status": status["status"],
+            "seed": status["config"].get("seed"),
+        }
+        result = read_json(run_folder / _RESULT)
+        entries.append(
+            {
+                "config": status["config"],
+                "overrides": status.get("overrides") or [],
+                "result": head | {k: v for k, v in result.items() if k not in head},
+                "reason": status.get("reason"),
+                "folder": run_folder,
+            }
+        )
+    return entries
+
+
+def varied(entries: Sequence[dict[str, Any]]) -> list[str]:
+    """The settings somebody typed in which the runs differ, as typed; the seed is not one of them."""
+    typed = dict.fromkeys(
+        text.lstrip("+~").partition("=")[0].partition("@")[0]
+        for entry in entries
+        for text in entry["overrides"]
+    )
+    keys = []
+    for key in typed:
+        values = {str(entry["config"].get(key)) for entry in entries if key in entry["config"]}
+        missing = any(key not in entry["config"] for entry in entries)
+        if key not in _NOT_VARIED and len(values) + missing > 1 and values:
+            keys.append(key)
+    return keys
+
+
+def rows(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One flat row per run: the varied settings, then the fields of result.json."""
+    keys = varied(entries)
+    return [{key: entry["config"].get(key) for key in keys} | entry["result"] for entry in entries]
+
+
+def write_runs(study: Path) -> None:
+    """(Re)write <study>/runs.csv."""
+    table = rows(find_runs(study))
+    columns = list(dict.fromkeys(key for row in table for key in row))
+
+    def write(beside: Path) -> None:
+        with open(beside, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(table)
+
+    write_atomically(study / "runs.csv", write)
+
+
+def runs(folder: str | Path = "outputs") -> "pd.DataFrame":
+    """The runs below a folder as a DataFrame, one row per run."""
+    import pandas as pd
+
+    return pd.DataFrame(rows(find_runs(Path(folder))))
+
+
+def metric_of(entries: Sequence[dict[str, Any]]) -> str:
+    """What the runs are ranked by: validation accuracy, else R², else loss."""
+    names = {name for entry in entries for name in entry["result"]}
+    return next((m for m in ("val_accuracy", "val_r2") if m in names), "val_loss")
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and half-width of its 95 % confidence interval (Student's t; NaN for fewer than two values).
+
+    >>> interval([1.0, 2.0, 3.0])
+    (2.0, 2.484...)
+    """
+    import numpy as np
+    from scipy.special import stdtrit
+
+    array = np.asarray(values, dtype=float)
+    n = len(array)
+    if n < 2:
+        return float(array.mean()) if n else float("nan"), float("nan")
+    half = stdtrit(n - 1, 0.975) * array.std(ddof=1) / n**0.5
+    return float(array.mean()), float(half)
+
+
+def summarize(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Runs that differ only in the seed as one row: n, mean and 95 % half-width of each metric; best first."""
+    keys, rank_by = varied(entries), metric_of(entries)
+    test = rank_by.replace("val_", "test_")
+    groups: dict[tuple, list[dict[str, Any]]] = {}
+    for entry in entries:
+        groups.setdefault(tuple(str(entry["config"].get(key)) for key in keys), []).append(entry)
+    summary = []
+    for values, members in groups.items():
+        good = [entry["result"] for entry in members if entry["result"]["status"] == "done"]
+        row: dict[str, Any] = dict(zip(keys, values, strict=True)) | {"n": len(good)}
+        for metric in dict.fromkeys((rank_by, test, "val_loss")):
+            known = [r[metric] for r in good if r.get(metric) is not None]
+            row[metric], row[f"{metric}_ci95"] = interval(known)
+        row["not_done"] = ", ".join(
+            f"{sum(e['result']['status'] == s for e in members)} {s}"
+            for s in sorted({e["result"]["status"] for e in members} - {"done"})
+        )
+        summary.append(row)
+    sign = -1 if higher_is_better(rank_by) else 1
+    return sorted(summary, key=lambda row: (row["n"] == 0, sign * row[rank_by] if row["n"] else 0))
+
+
+def shown(entries: Sequence[dict[str, Any]]) -> "Table":
+    """The summary as a rich table for the terminal."""
+    from rich.table import Table
+
+    summary = summarize(entries)
+    metrics = [k for k in summary[0] if k.startswith(("val_", "test_")) and not k.endswith("_ci95")]
+    keys = varied(entries)
+    table = Table(caption="mean ± 95 % interval over seeds; n runs", caption_justify="left")
+    for key in keys:
+        table.add_column(key)
+    for name in (*metrics, "n"):
+        table.add_column(name, justify="right")
+    if any(row["not_done"] for row in summary):
+        table.add_column("not done", style="red")
+    for row in summary:
+        cells = [str(row[key]) for key in keys]
+        cells += [_cell(row[m], row[f"{m}_ci95"], row["n"]) for m in metrics]
+        cells += [str(row["n"]), row["not_done"]]
+        table.add_row(*cells[: len(table.columns)])
+    return table
+
+
+def _cell(mean: float, half: float, n: int) -> str:
+    if n == 0 or mean != mean:
+        return "–"
+    return f"{mean:.4f}" if half != half else f"{mean:.4f} ± {half:.4f}"

@@ -1,0 +1,91 @@
+"""Tasks: what the outputs mean, the loss per example, and the metrics.
+
+A task is made from the data; it has the `names` of its metrics and three methods. Shapes: R runs, B examples, C outputs; runs never mix.
+
+    loss(outputs (R, B, C), y)             -> (R, B)      what is minimized, per example
+    sums(outputs, losses, y)               -> {name: (R, …)}  statistics that add up over batches
+    metrics(sums over any set of batches)  -> {name: (R,)}    what tables show; `loss` comes first
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from trainlab.data import Data
+
+
+class Classification:
+    """C exclusive classes: cross-entropy of the softmax; accuracy."""
+
+    names = ("loss", "accuracy")
+
+    def __init__(self, data: Data):
+        pass
+
+    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(outputs.flatten(0, 1), y.flatten(), reduction="none").view(y.shape)
+
+    def right(self, outputs: Tensor, y: Tensor) -> Tensor:
+        return outputs.argmax(-1) == y
+
+    def sums(self, outputs: Tensor, losses: Tensor, y: Tensor) -> dict[str, Tensor]:
+        return {
+            "n": torch.full_like(losses[:, 0], losses.shape[1], dtype=torch.float64),
+            "loss": losses.double().sum(1),
+            "right": self.right(outputs, y).double().sum(1),
+        }
+
+    def metrics(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"loss": sums["loss"] / sums["n"], "accuracy": sums["right"] / sums["n"]}
+
+
+class Binary(Classification):
+    """Two classes, one logit: cross-entropy of the logistic function; accuracy."""
+
+    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
+        logits = outputs.squeeze(-1)
+        return F.binary_cross_entropy_with_logits(logits, y.to(logits), reduction="none")
+
+    def right(self, outputs: Tensor, y: Tensor) -> Tensor:
+        return (outputs.squeeze(-1) > 0) == (y > 0)
+
+
+class Regression:
+    """K real targets, standardized for training: mean squared error of the standardized targets (`loss`),
+    mean absolute error in the targets' own units (`mae`), and R² (`r2`)."""
+
+    names = ("loss", "mae", "r2")
+
+    def __init__(self, data: Data):
+        assert data.target_scale is not None
+        self.scale = data.target_scale  # (K,)
+
+    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
+        return (outputs - y).square().mean(-1)
+
+    def sums(self, outputs: Tensor, losses: Tensor, y: Tensor) -> dict[str, Tensor]:
+        errors, targets = (outputs - y).double(), y.double()
+        return {
+            "n": torch.full_like(losses[:, 0], losses.shape[1], dtype=torch.float64),
+            "loss": losses.double().sum(1),
+            "absolute": (errors.abs() * self.scale).mean(-1).sum(1),
+            "squared": errors.square().sum(1),  # (R, K)
+            "y": targets.sum(1),
+            "yy": targets.square().sum(1),
+        }
+
+    def metrics(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
+        n = sums["n"]
+        total = sums["yy"] - sums["y"].square() / n[:, None]
+        return {
+            "loss": sums["loss"] / n,
+            "mae": sums["absolute"] / n,
+            "r2": (1 - sums["squared"] / total).mean(-1),
+        }
+
+
+def of(data: Data) -> Classification | Regression:
+    """The task of a dataset, found by its name."""
+    return {"classification": Classification, "binary": Binary, "regression": Regression}[
+        data.task
+    ](data)
