@@ -6,6 +6,7 @@ Thin on purpose: any error raised while this is imported would break every Hydra
 from collections.abc import Sequence
 from typing import Any
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
@@ -18,6 +19,24 @@ ConfigStore.instance().store(
     node={"_target_": f"{__name__}.StackLauncher"},
     provider="trainlab",
 )
+
+
+ConfigStore.instance().store(
+    group="hydra/sweeper",
+    name="grid",
+    node={"_target_": f"{__name__}.GridSweeper", "max_batch_size": None, "params": None},
+    provider="trainlab",
+)
+
+
+class GridSweeper(BasicSweeper):
+    """Hydra's own sweeper, less its trial composition of every job.
+
+    The launcher composes each distinct choice of groups once, and finds there what is wrong.
+    """
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        pass
 
 
 class StackLauncher(Launcher):

@@ -131,6 +131,7 @@ def compose_jobs(loader: Any, master: Any, jobs: Sequence[Sequence[str]]) -> lis
     the composition (a group's option, an added or deleted key) goes through Hydra, plain values are set.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import OverrideType
     from omegaconf import OmegaConf, open_dict
 
     parser, composed, configs = OverridesParser.create(), {}, []
@@ -139,8 +140,8 @@ def compose_jobs(loader: Any, master: Any, jobs: Sequence[Sequence[str]]) -> lis
         for text, override in zip(job, parser.parse_overrides(list(job)), strict=True):
             key = override.key_or_group
             plain_value = (
-                override.is_change()
-                and not loader.group_exists(key)
+                override.type is OverrideType.CHANGE
+                and not loader.repository.group_exists(key)
                 and not key.startswith("hydra")
             )
             (values if plain_value else structure).append((text, override))
@@ -148,7 +149,7 @@ def compose_jobs(loader: Any, master: Any, jobs: Sequence[Sequence[str]]) -> lis
         if texts not in composed:
             composed[texts] = loader.load_sweep_config(master, list(texts))
         config = copy.deepcopy(composed[texts]) if values else composed[texts]
-        for text, override in values:
+        for _, override in values:
             try:
                 OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
             except Exception:  # let Hydra compose it, and say what is wrong
@@ -183,7 +184,7 @@ def plain(composed: Any) -> Config:
 def check(config: Config) -> None:
     """Raise UserError where a value is not what its schema allows."""
     problems = []
-    found = {key: setting for key, setting in top_settings().items()}
+    found = dict(top_settings())
     for group, option in config["choices"].items():
         if option and group != "experiment":
             found |= {f"{group}.{key}": s for key, s in settings_of(group, option).items()}
