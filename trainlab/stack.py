@@ -7,6 +7,7 @@ so an optimizer is a few lines on two matrices, however many layers there are. A
 import copy
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +73,7 @@ class Stack:
             _replace(self.template, self.leaves | {n: b[0] for n, b in self.buffers.items()})
             module = torch.compile(self.template) if self.compiled else self.template
             return lambda x: module(x[0])[None]
-        forward = _dense(self.template, self.leaves) or self._vmapped()
+        forward = _dense(self.template, self.leaves | self.buffers) or self._vmapped()
         return torch.compile(forward) if self.compiled else forward
 
     def _vmapped(self) -> Callable[[Tensor], Tensor]:
@@ -152,18 +153,20 @@ def _replace(model: nn.Module, tensors: Values) -> None:
                     slots[key] = tensors[name]
 
 
-def _dense(model: nn.Module, leaves: Values) -> Callable[[Tensor], Tensor] | None:
-    """A plain dense net's forward pass as batched matrix products; None where there is more to it."""
+def _dense(model: nn.Module, values: Values) -> Callable[[Tensor], Tensor] | None:
+    """A dense net's forward pass with a leading axis R, layer by layer, from its `values` (R, …).
+
+    None where the model has a layer that is not known here.
+    """
     steps: list[Callable[[Tensor], Tensor]] = []
     for name, layer in model.named_children() if type(model) is nn.Sequential else [("", model)]:
+        own = {key.rpartition(".")[2]: v for key, v in values.items() if key.rpartition(".")[0] == name}
         if type(layer) is nn.Flatten:
             steps.append(lambda x: x.flatten(2))
         elif type(layer) is nn.Linear:
-            prefix = f"{name}." if name else ""
-            weight, bias = leaves.get(f"{prefix}weight"), leaves.get(f"{prefix}bias")
-            if weight is None or bias is None:
-                return None
-            steps.append(partial(_linear, weight, bias))
+            steps.append(partial(_linear, **own))
+        elif type(layer) is nn.BatchNorm1d and layer.affine and layer.momentum is not None:
+            steps.append(partial(_batch_norm, layer, **own))
         elif type(layer) in _ELEMENTWISE and not getattr(layer, "inplace", False):
             steps.append(layer)
         else:
@@ -177,6 +180,51 @@ def _dense(model: nn.Module, leaves: Values) -> Callable[[Tensor], Tensor] | Non
     return forward
 
 
-def _linear(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
-    """(R, B, n_in) -> (R, B, n_out) with weights (R, n_out, n_in) and biases (R, n_out)."""
-    return torch.baddbmm(bias[:, None], x, weight.mT)
+def _batch_norm(
+    layer: nn.BatchNorm1d,
+    x: Tensor,  # (R, B, features)
+    weight: Tensor,
+    bias: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    num_batches_tracked: Tensor | None = None,
+) -> Tensor:
+    """Batch normalization knows no batch of models, but R times as many features are the same thing."""
+    members, batch, features = x.shape
+    if layer.training and num_batches_tracked is not None:
+        num_batches_tracked += 1
+    mean, var = (None if v is None else v.view(-1) for v in (running_mean, running_var))
+    use_batch = layer.training or mean is None
+    y = nn.functional.batch_norm(
+        x.transpose(0, 1).reshape(batch, members * features),
+        mean, var, weight.flatten(), bias.flatten(), use_batch, layer.momentum, layer.eps,
+    )  # fmt: skip
+    return y.view(batch, members, features).transpose(0, 1)
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    if bias is None:
+        bias = weight.new_zeros(weight.shape[:2])
+    if torch.is_autocast_enabled(x.device.type):
+        kind = torch.get_autocast_dtype(x.device.type)
+        x, weight, bias = x.to(kind), weight.to(kind), bias.to(kind)
+    return _Linear.apply(x, weight, bias)
+
+
+class _Linear(torch.autograd.Function):
+    """(R, B, n_in) -> (R, B, n_out) with weights (R, n_out, n_in) and biases (R, n_out).
+
+    Its backward multiplies in the order of torch's own linear layer, so that on a CPU a member's gradient
+    is that of its solo run to the last bit; baddbmm's own backward transposes the product.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return torch.baddbmm(bias[:, None], x, weight.mT)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        to_x = torch.bmm(gradient, weight) if ctx.needs_input_grad[0] else None
+        return to_x, torch.bmm(gradient.mT, x), gradient.sum(1)
