@@ -9,6 +9,7 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -30,13 +31,22 @@ ConfigStore.instance().store(
 
 
 class GridSweeper(BasicSweeper):
-    """Hydra's own sweeper, less its trial composition of every job.
+    """Hydra's own sweeper, less the trial composition of every job and the multirun.yaml beside the user.
 
     The launcher composes each distinct choice of groups once, and finds there what is wrong.
     """
 
-    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        pass
+    def sweep(self, arguments: list[str]) -> Any:
+        assert self.hydra_context is not None
+        assert self.launcher is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        returns: list[Sequence[JobReturn]] = []
+        for batch in self.split_arguments(overrides, self.max_batch_size):
+            returns.append(self.launcher.launch(batch, initial_job_idx=sum(map(len, returns))))
+            for job in returns[-1]:
+                _ = job.return_value  # raises what another launcher's job raised
+        return returns
 
 
 class StackLauncher(Launcher):

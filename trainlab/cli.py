@@ -93,24 +93,40 @@ def train(arguments: list[str]) -> int:
     """`trainlab train`: Hydra composes, `trainlab.run` trains."""
     outcomes: list[Outcome] = []
     sweep = False
+    failure: Exception | None = None
 
     def job(task: Any) -> Any:
         """Hydra's task: one config, or all of a sweep from our launcher."""
         nonlocal sweep
+        if isinstance(task, list):
+            sweep, configs = True, task
+        else:
+            configs = [_composed(task)]
         from trainlab import run
 
-        if isinstance(task, list):
-            sweep = True
-            results = run.train(task)
-        else:
-            results = run.train([_composed(task)])
+        results = run.train(configs)
         outcomes.extend(outcome for outcome in results if outcome)
         values = [_objective(outcome) for outcome in results]
         return values if isinstance(task, list) else values[0]
 
+    def single(task: Any) -> Any:
+        """The same, keeping an error from Hydra, which would announce it in its own words."""
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+
+        nonlocal failure
+        if isinstance(task, list) or HydraConfig.get().mode != RunMode.RUN:
+            return job(task)
+        try:
+            return job(task)
+        except Exception as error:
+            failure = error
+
     if "-q" in arguments:
         arguments = [a for a in arguments if a != "-q"] + ["quiet=true"]
-    _hydra(_flags_last(arguments), job)
+    _hydra(_flags_last(arguments), single)
+    if failure:
+        raise failure
     if not outcomes:  # --cfg, --info, --help, or another launcher
         return 0
     return _report(outcomes, sweep)
@@ -201,7 +217,7 @@ def _report(outcomes: Sequence["Outcome"], sweep: bool) -> int:
         console.print(shown(entries))
     for outcome in outcomes:
         if outcome.status in ("failed", "diverged", "busy"):
-            typed = " ".join(outcome.run.config["overrides"])
+            typed = " ".join(t for t in outcome.run.config["overrides"] if t != "quiet=True")
             console.print(
                 f"{outcome.status} {outcome.run.id} ({typed}): {outcome.reason}",
                 markup=False,

@@ -228,9 +228,11 @@ def explain(error: Exception) -> str:
         keys = known_keys()
         group, _, setting = key.rpartition(".")
         if group in groups():
+            having = [f"{group}={name}" for name in options(group) if setting in settings_of(group, name)]
             names = [k.removeprefix(f"{group}.") for k in keys if k.startswith(f"{group}.")]
+            hint = f" {' and '.join(having)} have it." if having else nearest(setting, names)
             return (
-                f"{key} is no setting of the chosen {group}.{nearest(setting, names)} "
+                f"{key} is no setting of the chosen {group}.{hint} "
                 f"`trainlab list {group}` shows the settings of each option; +{key}=… adds one."
             )
         return (

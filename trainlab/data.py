@@ -162,7 +162,7 @@ def _thinned(examples: Examples, limit: int, seed: int) -> Examples:
     share = np.empty(n)
     for value in np.unique(group):
         members = order[group[order] == value]
-        share[members] = np.arange(len(members)) / len(members)
+        share[members] = (np.arange(len(members)) + 0.5) / len(members)
     kept = np.sort(np.lexsort((np.argsort(order), share))[:limit])
     return Examples(
         examples.x[kept], examples.y[kept], examples.task, examples.classes,

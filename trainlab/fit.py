@@ -421,6 +421,6 @@ def _divergence(config: Config, step: int, good: Row) -> str:
     if config["choices"]["norm"] == "none":
         remedies.append("norm=batch")
     return (
-        f"diverged: the loss was not finite at step {step}; "
+        f"the loss was not finite at step {step}; "
         f"{f'last good epoch: {last}' if last else 'no epoch was good'}; try {' or '.join(remedies)}"
     )

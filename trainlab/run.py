@@ -155,6 +155,8 @@ def _stacks(runs: Sequence[Run]) -> Iterator[tuple[list[Run], list[dict[str, Any
 
 def _width(config: Config, runs: int) -> int:
     """How many runs to stack: stacking pays for dense nets, and for everything on a GPU."""
+    if config["compile"]:
+        return 1
     if config["stack"] != "auto":
         return config["stack"]
     convolutional = config["choices"]["arch"] not in ("linear", "mlp")

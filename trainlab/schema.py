@@ -39,21 +39,25 @@ class Setting:
         """What is wrong with `value`, or None.
 
         >>> Setting(0.01, "number >= 0", "learning rate").problem(-1)
-        'must be number >= 0'
+        'must be a number >= 0'
         """
+        words = " or ".join(_in_words(kind) for kind in self.allowed.split(" or "))
         if isinstance(self.default, list):
-            if not isinstance(value, list):
-                return f"must be a list, each item {self.allowed}"
-            if self.default and not value:
-                return f"must not be empty (a list, each item {self.allowed})"
+            if not isinstance(value, list) or (self.default and not value):
+                return f"must be a list, not empty, of items each {words}"
             values = value
         else:
             values = [value]
         alternatives = self.allowed.split(" or ")
         if all(any(_accepts(kind.strip(), v) for kind in alternatives) for v in values):
             return None
-        each = "each item " if isinstance(self.default, list) else ""
-        return f"{each}must be {self.allowed}"
+        return f"{'each item ' if isinstance(self.default, list) else ''}must be {words}"
+
+
+def _in_words(kind: str) -> str:
+    kind = re.sub(r"^int\b", "a whole number", kind.strip())
+    kind = re.sub(r"^number\b", "a number", kind)
+    return {"bool": "true or false", "text": "a text"}.get(kind, kind)
 
 
 def _accepts(kind: str, value: Any) -> bool:

@@ -66,15 +66,12 @@ class Stack:
         self._forward = self._pick_forward()
 
     def _pick_forward(self) -> Callable[[Tensor], Tensor]:
-        if self.size == 1:
-            self.leaves = {
-                name: nn.Parameter(leaf.detach()[0]) for name, leaf in self.leaves.items()
-            }
-            _replace(self.template, self.leaves | {n: b[0] for n, b in self.buffers.items()})
-            module = torch.compile(self.template) if self.compiled else self.template
-            return lambda x: module(x[0])[None]
-        forward = _dense(self.template, self.leaves | self.buffers) or self._vmapped()
-        return torch.compile(forward) if self.compiled else forward
+        if self.size > 1:
+            return _dense(self.template, self.leaves | self.buffers) or self._vmapped()
+        self.leaves = {name: nn.Parameter(leaf.detach()[0]) for name, leaf in self.leaves.items()}
+        _replace(self.template, self.leaves | {n: b[0] for n, b in self.buffers.items()})
+        module = torch.compile(self.template) if self.compiled else self.template
+        return lambda x: module(x[0])[None]
 
     def _vmapped(self) -> Callable[[Tensor], Tensor]:
         def one(leaves: Values, buffers: Values, x: Tensor) -> Tensor:
@@ -203,6 +200,7 @@ def _batch_norm(
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """(R, B, n_in) -> (R, B, n_out) with weights (R, n_out, n_in) and biases (R, n_out)."""
     if bias is None:
         bias = weight.new_zeros(weight.shape[:2])
     if torch.is_autocast_enabled(x.device.type):
@@ -212,10 +210,11 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 class _Linear(torch.autograd.Function):
-    """(R, B, n_in) -> (R, B, n_out) with weights (R, n_out, n_in) and biases (R, n_out).
+    """Linear layers of all members as batched products.
 
-    Its backward multiplies in the order of torch's own linear layer, so that on a CPU a member's gradient
-    is that of its solo run to the last bit; baddbmm's own backward transposes the product.
+    Its backward multiplies in the order of torch's own linear layer (baddbmm's own backward transposes the
+    product), so that on a CPU members of the usual widths equal their solo runs to the last bit. Products
+    with a narrow side go through other kernels and agree to rounding.
     """
 
     @staticmethod

@@ -1,9 +1,11 @@
 """Tables: from the folders runs leave to one DataFrame, and to mean ± 95 % interval over seeds."""
 
 import csv
+import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from trainlab.schedules import higher_is_better
 from trainlab.store import read_json, write_atomically
@@ -69,14 +71,9 @@ def rows(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def write_runs(study: Path) -> None:
     """(Re)write <study>/runs.csv."""
-    table = rows(find_runs(study))
-    columns = list(dict.fromkeys(key for row in table for key in row))
-
     def write(beside: Path) -> None:
         with open(beside, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(table)
+            write_csv(rows(find_runs(study)), file)
 
     write_atomically(study / "runs.csv", write)
 
@@ -122,7 +119,7 @@ def summarize(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for values, members in groups.items():
         good = [entry["result"] for entry in members if entry["result"]["status"] == "done"]
         row: dict[str, Any] = dict(zip(keys, values, strict=True)) | {"n": len(good)}
-        for metric in dict.fromkeys((rank_by, test, "val_loss")):
+        for metric in (rank_by, test):
             known = [r[metric] for r in good if r.get(metric) is not None]
             row[metric], row[f"{metric}_ci95"] = interval(known)
         row["not_done"] = ", ".join(
@@ -145,7 +142,7 @@ def shown(entries: Sequence[dict[str, Any]]) -> "Table":
     for key in keys:
         table.add_column(key)
     for name in (*metrics, "n"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     if any(row["not_done"] for row in summary):
         table.add_column("not done", style="red")
     for row in summary:
@@ -154,6 +151,30 @@ def shown(entries: Sequence[dict[str, Any]]) -> "Table":
         cells += [str(row["n"]), row["not_done"]]
         table.add_row(*cells[: len(table.columns)])
     return table
+
+
+def as_text(entries: Sequence[dict[str, Any]], form: str) -> str:
+    """All runs as `csv` or `json`, one row or object per run, best first."""
+    metric = metric_of(entries)
+    sign = -1 if higher_is_better(metric) else 1
+
+    def place(row: dict[str, Any]) -> float:
+        value = row.get(metric)
+        return sign * value if row["status"] == "done" and value is not None else float("inf")
+
+    table = sorted(rows(entries), key=place)
+    if form == "json":
+        return json.dumps(table, indent=1) + "\n"
+    text = io.StringIO(newline="")
+    write_csv(table, text)
+    return text.getvalue()
+
+
+def write_csv(table: Sequence[dict[str, Any]], file: TextIO) -> None:
+    """Rows of different columns as one CSV, the union of their columns as the header."""
+    writer = csv.DictWriter(file, list(dict.fromkeys(key for row in table for key in row)))
+    writer.writeheader()
+    writer.writerows(table)
 
 
 def _cell(mean: float, half: float, n: int) -> str:

@@ -1,0 +1,162 @@
+"""Datasets, their files, and splits that never leak."""
+
+import gzip
+import struct
+
+import numpy as np
+import pytest
+import torch
+from sklearn import datasets as sk
+
+from trainlab import data
+from trainlab.config import UserError, compose
+
+
+def idx(array, kind=8):
+    """An array in the official IDX layout."""
+    head = struct.pack(">BBBB", 0, 0, kind, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
+    return head + array.tobytes()
+
+
+@pytest.fixture
+def tiny_mnist(tmp_path):
+    """Four files in the official format: 40 training and 20 test images."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "mnist"
+    folder.mkdir()
+    for part, n in (("train", 40), ("t10k", 20)):
+        images = rng.integers(0, 256, (n, 28, 28), dtype=np.uint8)
+        labels = (np.arange(n) % 10).astype(np.uint8)
+        (folder / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(images)))
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(idx(labels))  # not gzipped
+    return tmp_path
+
+
+def test_digits_equal_scikit_learns():
+    ours, theirs = data.digits(), sk.load_digits()
+    assert np.array_equal(ours.x[:, 0], theirs.images)
+    assert np.array_equal(ours.y, theirs.target)
+
+
+def test_diabetes_equals_scikit_learns():
+    ours, theirs = data.diabetes(), sk.load_diabetes(scaled=False)
+    np.testing.assert_allclose(ours.x, theirs.data, rtol=1e-6)
+    np.testing.assert_allclose(ours.y[:, 0], theirs.target)
+
+
+def test_moons_without_noise_equal_scikit_learns():
+    ours = data.moons(examples=101, noise=0.0)
+    x, y = sk.make_moons(101, shuffle=False)
+    np.testing.assert_allclose(ours.x, x, atol=1e-6)
+    assert np.array_equal(ours.y, y)
+
+
+def test_moons_have_the_noise_they_say():
+    clean, noisy = (data.moons(examples=4000, noise=noise) for noise in (0.0, 0.3))
+    assert (noisy.x - clean.x).std() == pytest.approx(0.3, rel=0.05)
+    assert noisy.fingerprint() == data.moons(examples=4000, noise=0.3, seed=0).fingerprint()
+    assert noisy.fingerprint() != data.moons(examples=4000, noise=0.3, seed=1).fingerprint()
+
+
+@pytest.mark.parametrize("dataset", ["digits", "moons", "diabetes"])
+def test_splits_partition_the_examples(dataset):
+    config = compose([f"dataset={dataset}"])
+    examples = data.read(config)
+    parts = data.split(examples, 0.15, 0.25, seed=0)
+    assert sorted(np.concatenate(list(parts.values()))) == list(range(len(examples.x)))
+    assert len(parts["test"]) == pytest.approx(0.25 * len(examples.x), rel=0.02)
+    again = data.split(examples, 0.15, 0.25, seed=0)
+    assert all(np.array_equal(parts[name], again[name]) for name in parts)
+    assert not np.array_equal(parts["test"], data.split(examples, 0.15, 0.25, seed=1)["test"])
+
+
+def test_splits_are_stratified():
+    examples = data.digits()
+    for positions in data.split(examples, 0.15, 0.15, seed=0).values():
+        share = np.bincount(examples.y[positions]) / len(positions)
+        np.testing.assert_allclose(share, np.bincount(examples.y) / len(examples.y), atol=0.01)
+
+
+def test_an_official_test_set_is_kept(tiny_mnist):
+    config = compose(["dataset=mnist", f"data_dir={tiny_mnist}"])
+    prepared = data.prepare(data.read(config), config, torch.device("cpu"))
+    assert prepared.splits["test"].tolist() == list(range(40, 60))
+    assert len(prepared.splits["train"]) + len(prepared.splits["val"]) == 40
+    assert prepared.shape == (1, 28, 28)
+    assert prepared.outputs == 10
+
+
+def test_max_examples_keeps_the_classes_even(tiny_mnist):
+    config = compose(["dataset=mnist", f"data_dir={tiny_mnist}", "max_examples=45"])
+    examples = data.read(config)
+    assert len(examples.x) == 45
+    assert examples.test == 15
+    assert np.ptp(np.bincount(examples.y)) <= 1
+    few = data.read(compose(["max_examples=100"]))
+    assert np.bincount(few.y).tolist() == [10] * 10
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(6, dtype=">u1").reshape(2, 3),
+        np.arange(24, dtype=">i4").reshape(2, 3, 4),
+        np.linspace(0, 1, 5, dtype=">f4"),
+    ],
+)
+def test_idx_types(tmp_path, array):
+    kind = {">u1": 8, ">i4": 12, ">f4": 13}[array.dtype.str.replace("|", ">")]
+    (tmp_path / "a").write_bytes(idx(array, kind))
+    read = data.read_idx(tmp_path / "a")
+    assert np.array_equal(read, array)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not an IDX file"),
+        (b"hello world, this is no image", "not an IDX file"),
+        (idx(np.zeros((2, 3), np.uint8))[:-1], "damaged"),
+        (idx(np.zeros((2, 3), np.uint8)) + b"x", "damaged"),
+        (b"\0\0\x08\x03\0\0", "damaged"),
+        (gzip.compress(idx(np.zeros((9, 9), np.uint8)))[:-12], "cannot be read"),
+        (b"\0\0\x08\x03" + b"\xff" * 12, "damaged"),
+    ],
+)
+def test_a_damaged_idx_file_is_refused(tmp_path, content, message):
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        data.read_idx(tmp_path / "a")
+
+
+def test_labels_out_of_range_are_refused(tiny_mnist):
+    labels = np.full(40, 12, np.uint8)
+    (tiny_mnist / "mnist" / "train-labels-idx1-ubyte").write_bytes(idx(labels))
+    with pytest.raises(UserError, match="labels run from 0 to 12"):
+        data.read(compose(["dataset=mnist", f"data_dir={tiny_mnist}"]))
+
+
+def test_files_that_do_not_belong_together_are_refused(tiny_mnist):
+    folder = tiny_mnist / "mnist"
+    (folder / "train-labels-idx1-ubyte").write_bytes((folder / "t10k-labels-idx1-ubyte").read_bytes())
+    with pytest.raises(UserError, match="do not belong together"):
+        data.read(compose(["dataset=mnist", f"data_dir={tiny_mnist}"]))
+
+
+def test_a_missing_file_says_where_it_should_be(tmp_path):
+    with pytest.raises(UserError, match=r"train-images.*does not exist.*download=true"):
+        data.read(compose(["dataset=mnist", f"data_dir={tmp_path}"]))
+
+
+def test_a_class_too_small_to_split_is_refused():
+    examples = data.Examples(
+        np.zeros((7, 2), np.float32), np.array([0, 0, 0, 0, 0, 1, 1]), "classification", ["a", "b"]
+    )
+    with pytest.raises(UserError, match="class b has 2 examples"):
+        data.split(examples, 0.2, 0.2, 0)
+
+
+def test_inputs_that_are_not_finite_are_refused():
+    x = np.array([[1.0], [np.nan]], np.float32)
+    with pytest.raises(UserError, match="not finite"):
+        data._check(data.Examples(x, np.array([0, 1]), "binary", ["a", "b"]), "mine")
