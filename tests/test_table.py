@@ -1,0 +1,92 @@
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from trainlab import table
+
+
+@pytest.mark.parametrize("n", [2, 3, 10, 100])
+def test_the_interval_is_students_t(n):
+    values = np.random.default_rng(n).normal(3, 2, n)
+    low, high = stats.t.interval(0.95, n - 1, loc=values.mean(), scale=stats.sem(values))
+    mean, half = table.interval(values)
+    assert (mean - half, mean + half) == pytest.approx((low, high))
+
+
+def test_one_run_has_no_interval():
+    mean, half = table.interval([0.5])
+    assert mean == 0.5
+    assert math.isnan(half)
+
+
+@pytest.fixture
+def sweep(trainlab):
+    answer = trainlab(
+        "train", "-m", "-q", "epochs=2", "max_examples=300", "optimizer=sgd,adam", "seed=range(3)"
+    )
+    assert answer.code == 0
+    return answer
+
+
+def test_runs_csv_has_the_varied_keys_first_then_the_results(sweep):
+    with open(sweep.path / "runs.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[:4] == ["optimizer", "run_id", "status", "seed"]
+    assert sorted((row["optimizer"], row["seed"]) for row in rows) == [
+        (name, str(seed)) for name in ("adam", "sgd") for seed in range(3)
+    ]
+    for row in rows:
+        result = json.loads((sweep.path / row["run_id"] / "result.json").read_text())
+        assert float(row["test_accuracy"]) == result["test_accuracy"]
+
+
+def test_summary_has_mean_interval_and_n_best_first(sweep):
+    entries = table.find_runs(sweep.path)
+    summary = table.summarize(entries)
+    assert [row["optimizer"] for row in summary] == ["adam", "sgd"]
+    for row in summary:
+        values = [
+            e["result"]["val_accuracy"] for e in entries if e["config"]["optimizer"] == row["optimizer"]
+        ]
+        assert row["n"] == 3
+        assert (row["val_accuracy"], row["val_accuracy_ci95"]) == pytest.approx(table.interval(values))
+
+
+def test_the_verb_prints_a_table_csv_and_json(sweep, trainlab):
+    shown = trainlab("table").out
+    assert "adam" in shown
+    assert "±" in shown
+    rows = list(csv.DictReader(trainlab("table", "outputs", "--csv").out.splitlines()))
+    objects = json.loads(trainlab("table", "--json").out)
+    assert [row["run_id"] for row in rows] == [entry["run_id"] for entry in objects]
+    accuracies = [entry["val_accuracy"] for entry in objects]
+    assert accuracies == sorted(accuracies, reverse=True)
+
+
+def test_damaged_and_foreign_files_are_passed_over(sweep, trainlab):
+    runs = sorted(path for path in sweep.path.iterdir() if path.is_dir())
+    (runs[0] / "status.json").write_text('{"run_id": ')
+    (runs[1] / "status.json").write_text("[]")
+    (sweep.path / "notes").mkdir()
+    (sweep.path / "notes" / "status.json").write_text('{"mine": 1}')
+    assert len(table.find_runs(sweep.path)) == 4
+    assert trainlab("table").code == 0
+
+
+def test_failed_and_diverged_runs_are_counted(trainlab):
+    answer = trainlab(
+        "train", "-m", "-q", "epochs=1", "optimizer=momentum", "optimizer.lr=0.01,1e6", "seed=0,1"
+    )
+    assert answer.code == 0
+    rows = table.summarize(table.find_runs(answer.path))
+    assert [(row["n"], row["not_done"]) for row in rows] == [(2, ""), (0, "2 diverged")]
+
+
+def test_runs_is_a_data_frame(sweep):
+    frame = table.runs("outputs")
+    assert len(frame) == 6
+    assert frame.val_accuracy.dtype == float
