@@ -254,7 +254,6 @@ def _result_table(result: dict[str, Any]) -> Any:
 
 def list_options(arguments: list[str]) -> int:
     """`trainlab list [group[=option]]`: groups, options with their description, settings with their defaults."""
-    from rich.console import Console
     from rich.table import Table
 
     from trainlab import schema
@@ -266,7 +265,7 @@ def list_options(arguments: list[str]) -> int:
         raise UserError(
             f"There is no group {wrong}.{nearest(wrong, known)} Groups: {', '.join(known)}."
         )
-    console = Console(highlight=False, markup=False)
+    console = _stdout()
     if not arguments:
         grid = Table(
             title="settings of every run", title_justify="left", box=None, padding=(0, 2, 0, 0)
@@ -347,10 +346,15 @@ def table(arguments: list[str]) -> int:
     if flags:
         print(tables.as_text(entries, flags[0].removeprefix("--")), end="")
         return 0
+    _stdout().print(tables.shown(entries))
+    return 0
+
+
+def _stdout() -> Any:
+    """The terminal at its width; a pipe wide enough that `grep` finds whole lines."""
     from rich.console import Console
 
-    Console(highlight=False).print(tables.shown(entries))
-    return 0
+    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
 
 
 # ---------------------------------------------------------------- completion

@@ -71,7 +71,7 @@ def groups() -> list[str]:
         for entry in yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8"))["defaults"]
         if isinstance(entry, dict)
     ]
-    order = [name.removeprefix("optional ") for name in first if not name.startswith("override")]
+    order = [name for name in first if not name.startswith("override")]
     folders = {p.name for path in search_path() for p in path.iterdir() if p.is_dir()}
     return order + sorted(folders - set(order) - {"hydra", "__pycache__"})
 
@@ -317,6 +317,7 @@ def build(members: Config | Sequence[Config], group: str, device: Any = "cpu") -
     node, option = configs[0][group], configs[0]["choices"].get(group)
     if not node or not node.get("_target_"):
         return None
+    from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
     allowed = (*TRUSTED, *configs[0]["trusted"])
@@ -324,7 +325,11 @@ def build(members: Config | Sequence[Config], group: str, device: Any = "cpu") -
     if configs[0]["trusted"] and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))  # a user's class lives in a module beside the conf/
     # Not recursive: only the target that was let in is looked up, and nothing is called.
-    component = instantiate(dict(node), _partial_=True, _recursive_=False, _convert_="all")
+    try:
+        component = instantiate(dict(node), _partial_=True, _recursive_=False, _convert_="all")
+    except InstantiationException as error:
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise UserError(f"{group}={option} cannot be built: {reason}") from error
     _check_origin(component.func, node["_target_"], allowed)
     _check_settings(component, group, option)
     for key, value in component.keywords.items():
