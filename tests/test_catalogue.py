@@ -22,7 +22,13 @@ def test_the_walk_finds_the_options():
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda value: value)
 def test_trains_two_steps(group, option, tmp_path):
     needs = ["preprocess=none"] if group == "dataset" else []
-    common = ["epochs=2", "batch_size=all", "max_examples=80", "quiet=true", f"output_dir={tmp_path}"]
+    common = [
+        "epochs=2",
+        "batch_size=all",
+        "max_examples=80",
+        "quiet=true",
+        f"output_dir={tmp_path}",
+    ]
     config = compose([*common, *needs, f"{group}={option}"])
     (outcome,) = run.train([config])
     assert outcome.status == "done", outcome.reason

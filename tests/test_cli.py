@@ -208,7 +208,10 @@ def test_a_users_conf_adds_and_replaces_options(trainlab, folder):
     assert refused.code == cli.BAD_INPUT
     assert "trusted=[mine]" in refused.err
     assert trainlab("train", *TINY, "act=mine", "trusted=[mine]").code == 0
-    assert "must be a number > 0" in trainlab("train", "act=mine", "trusted=[mine]", "act.factor=0").err
+    assert (
+        "must be a number > 0"
+        in trainlab("train", "act=mine", "trusted=[mine]", "act.factor=0").err
+    )
     assert "lr: 0.001" in trainlab("train", "--cfg", "job", "optimizer=sgd", "-p", "optimizer").out
     sys.modules.pop("mine")
     sys.path.remove(str(folder))
@@ -224,7 +227,9 @@ def test_other_hydra_programs_do_not_see_a_conf(folder):
         "def main(c): print(c.x)\nmain()\n"
     )
     (folder / "program.py").write_text(code)
-    done = subprocess.run([sys.executable, "program.py"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "program.py"], capture_output=True, text=True, check=True
+    )
     assert done.stdout == "2\n"
 
 
@@ -257,7 +262,9 @@ def test_completion(folder, line, expected):
     if "=" in line.split()[-1]:
         key = line.split()[-1].partition("=")[0]
         expected = [f"{key}={word}" for word in expected]
-    assert [w.partition("=")[0] + "=" if w.startswith("optimizer.b") else w for w in words] == expected
+    assert [
+        w.partition("=")[0] + "=" if w.startswith("optimizer.b") else w for w in words
+    ] == expected
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

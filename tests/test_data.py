@@ -14,7 +14,9 @@ from trainlab.config import UserError, compose
 
 def idx(array, kind=8):
     """An array in the official IDX layout."""
-    head = struct.pack(">BBBB", 0, 0, kind, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
+    head = struct.pack(">BBBB", 0, 0, kind, array.ndim) + struct.pack(
+        f">{array.ndim}I", *array.shape
+    )
     return head + array.tobytes()
 
 
@@ -138,7 +140,9 @@ def test_labels_out_of_range_are_refused(tiny_mnist):
 
 def test_files_that_do_not_belong_together_are_refused(tiny_mnist):
     folder = tiny_mnist / "mnist"
-    (folder / "train-labels-idx1-ubyte").write_bytes((folder / "t10k-labels-idx1-ubyte").read_bytes())
+    (folder / "train-labels-idx1-ubyte").write_bytes(
+        (folder / "t10k-labels-idx1-ubyte").read_bytes()
+    )
     with pytest.raises(UserError, match="do not belong together"):
         data.read(compose(["dataset=mnist", f"data_dir={tiny_mnist}"]))
 

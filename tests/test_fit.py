@@ -51,7 +51,9 @@ def by_hand(config, make_optimizer, epochs):
     train, val = examples.splits["train"], examples.splits["val"]
     rows = []
     for epoch in range(epochs):
-        order = train[torch.randperm(len(train), generator=streams.stream(config["seed"], "order", epoch))]
+        order = train[
+            torch.randperm(len(train), generator=streams.stream(config["seed"], "order", epoch))
+        ]
         model.train()
         total = 0.0
         for index in order.split(config["batch_size"]):
@@ -92,7 +94,9 @@ def test_equals_a_plain_torch_loop(train, overrides, make, norm):
 SWEEP = [{"seed": s, "optimizer.lr": lr} for s in range(3) for lr in (0.001, 0.01)]
 
 
-@pytest.mark.parametrize("overrides", [[], ["norm=layer", "clip=norm"], ["dataset=diabetes", "act=tanh"]])
+@pytest.mark.parametrize(
+    "overrides", [[], ["norm=layer", "clip=norm"], ["dataset=diabetes", "act=tanh"]]
+)
 def test_a_sweep_gives_the_same_rows_stacked_unstacked_and_in_another_order(train, overrides):
     common = ["epochs=2", "max_examples=400", *overrides]
     solo = train(*common, "stack=1", sweep=SWEEP, name="solo")
@@ -134,7 +138,10 @@ def interrupted_and_resumed(train, monkeypatch, looks, *overrides, sweep=({},)):
 @pytest.mark.parametrize("looks", [0, 5, 39, 44, 100])
 @pytest.mark.parametrize(
     "overrides",
-    [["norm=batch", "optimizer=adam", "schedule=plateau"], ["optimizer=adadelta", "precision=fp16"]],
+    [
+        ["norm=batch", "optimizer=adam", "schedule=plateau"],
+        ["optimizer=adadelta", "precision=fp16"],
+    ],
 )
 def test_an_interrupted_run_goes_on_exactly(train, monkeypatch, looks, overrides):
     """In the middle of an epoch, at its end, twice: weights and rows are those of the undisturbed run."""
@@ -205,7 +212,9 @@ def test_a_run_that_diverges_late_says_what_it_was_worth(train):
 
 
 def test_early_stopping_keeps_the_best_weights(train):
-    (outcome,) = train("stop=early", "stop.patience=2", "epochs=60", "optimizer.lr=0.02", "max_examples=300")
+    (outcome,) = train(
+        "stop=early", "stop.patience=2", "epochs=60", "optimizer.lr=0.02", "max_examples=300"
+    )
     rows, result = metrics(outcome), outcome.run.result()
     best = min(rows, key=lambda row: row["val_loss"])
     assert result["best_epoch"] == best["epoch"] == len(rows) - 2
@@ -256,10 +265,13 @@ def test_fp16_overflow_takes_the_step_back_and_halves_the_scale(train):
 def test_metrics_have_the_promised_columns(train):
     (outcome,) = train("epochs=2", "clip=value", "schedule=cosine")
     rows = metrics(outcome)
-    assert list(rows[0]) == (
-        "epoch step lr train_loss train_accuracy val_loss val_accuracy grad_norm seconds "
-        "examples_per_second"
-    ).split()
+    assert (
+        list(rows[0])
+        == (
+            "epoch step lr train_loss train_accuracy val_loss val_accuracy grad_norm seconds "
+            "examples_per_second"
+        ).split()
+    )
     assert [row["epoch"] for row in rows] == [1, 2]
     assert rows[-1]["lr"] < 1e-9
     assert rows[0]["grad_norm"] > 0
@@ -272,7 +284,9 @@ def test_metrics_have_the_promised_columns(train):
 def test_binary_and_regression(train):
     moons = train("dataset=moons", "epochs=30", "optimizer.lr=0.01", name="moons")[0].run.result()
     assert moons["test_accuracy"] > 0.93
-    diabetes = train("dataset=diabetes", "arch=linear", "epochs=60", name="diabetes")[0].run.result()
+    diabetes = train("dataset=diabetes", "arch=linear", "epochs=60", name="diabetes")[
+        0
+    ].run.result()
     assert diabetes["test_r2"] > 0.3
     assert 30 < diabetes["test_mae"] < 60  # in the target's own units
 
@@ -289,7 +303,9 @@ def test_regression_metrics_equal_scikit_learn(train):
     test, train_split = examples.splits["test"], examples.splits["train"]
     y = torch.from_numpy(raw.y)
     with torch.no_grad():
-        predicted = model(examples.x[test]) * y[train_split].std(0, correction=0) + y[train_split].mean(0)
+        predicted = model(examples.x[test]) * y[train_split].std(0, correction=0) + y[
+            train_split
+        ].mean(0)
     result = outcome.run.result()
     assert result["test_r2"] == pytest.approx(r2_score(y[test], predicted), abs=1e-5)
     assert result["test_mae"] == pytest.approx(mean_absolute_error(y[test], predicted), rel=1e-5)

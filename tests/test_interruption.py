@@ -7,7 +7,13 @@ import time
 import pytest
 import torch
 
-ARGUMENTS = ("checkpoint.every=1", "checkpoint.unit=epochs", "norm=batch", "epochs=60", "device=cpu")
+ARGUMENTS = (
+    "checkpoint.every=1",
+    "checkpoint.unit=epochs",
+    "norm=batch",
+    "epochs=60",
+    "device=cpu",
+)
 
 
 def last_weights(path):
@@ -37,7 +43,9 @@ def undisturbed(trainlab, *arguments):
     [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 130)],
     ids=["kill -9", "Ctrl-C", "SIGTERM"],
 )
-def test_a_run_that_was_ended_continues_to_the_same_weights(trainlab, trainlab_process, folder, how, code):
+def test_a_run_that_was_ended_continues_to_the_same_weights(
+    trainlab, trainlab_process, folder, how, code
+):
     whole = undisturbed(trainlab)
     process = trainlab_process("train", "study=cut", *ARGUMENTS)
     wait_for(process, folder / "outputs" / "cut", 5)

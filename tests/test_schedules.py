@@ -17,7 +17,9 @@ def ours(schedule, lr0=0.1, history=None, **settings):
     for epoch in range(EPOCHS):
         steps = epoch * STEPS + torch.arange(STEPS)
         past = [history[:epoch]] if history else [[]]
-        at = At(torch.tensor([[lr0]], dtype=torch.float64), steps, EPOCHS * STEPS, epoch, EPOCHS, past)
+        at = At(
+            torch.tensor([[lr0]], dtype=torch.float64), steps, EPOCHS * STEPS, epoch, EPOCHS, past
+        )
         rates += schedule(at, **settings).expand(1, STEPS)[0].tolist()
     return rates
 
@@ -49,7 +51,9 @@ def test_step_equals_torch(unit):
 
 @pytest.mark.parametrize("unit", ["epoch", "step"])
 def test_exponential_equals_torch(unit):
-    expected = torchs(lambda o: torch.optim.lr_scheduler.ExponentialLR(o, math.exp(-0.1)), unit == "step")
+    expected = torchs(
+        lambda o: torch.optim.lr_scheduler.ExponentialLR(o, math.exp(-0.1)), unit == "step"
+    )
     assert ours(schedules.exponential, k=0.1, unit=unit) == pytest.approx(expected)
 
 
@@ -71,13 +75,21 @@ def test_cosine_equals_torch(unit):
 @pytest.mark.parametrize("metric", ["val_loss", "val_accuracy"])
 def test_plateau_equals_torch(metric):
     generator = torch.Generator().manual_seed(3)
-    values = (torch.linspace(1, 0.5, EPOCHS) + 0.2 * torch.rand(EPOCHS, generator=generator)).tolist()
+    values = (
+        torch.linspace(1, 0.5, EPOCHS) + 0.2 * torch.rand(EPOCHS, generator=generator)
+    ).tolist()
     mode = "max" if metric == "val_accuracy" else "min"
     settings = dict(factor=0.5, patience=2, min_lr=0.005)
     make = torch.optim.lr_scheduler.ReduceLROnPlateau
-    expected = torchs(lambda o: make(o, mode=mode, threshold=1e-3, eps=0, **settings), False, values)
+    expected = torchs(
+        lambda o: make(o, mode=mode, threshold=1e-3, eps=0, **settings), False, values
+    )
     rates = ours(
-        schedules.plateau, history=[{metric: v} for v in values], monitor=metric, min_delta=1e-3, **settings
+        schedules.plateau,
+        history=[{metric: v} for v in values],
+        monitor=metric,
+        min_delta=1e-3,
+        **settings,
     )
     assert len(set(rates)) > 2  # it did cut
     assert rates == pytest.approx(expected)

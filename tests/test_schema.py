@@ -33,13 +33,21 @@ def test_lists_check_their_items_and_are_not_empty():
 
 def test_a_setting_without_a_comment_is_of_its_defaults_type(tmp_path):
     file = tmp_path / "mine.yaml"
-    file.write_text("# what it is\n_target_: x.Y\nslope: 0.1\nflag: true\nname: a  # no schema here\n")
+    file.write_text(
+        "# what it is\n_target_: x.Y\nslope: 0.1\nflag: true\nname: a  # no schema here\n"
+    )
     description, settings = read(file)
     assert description == "what it is"
-    assert {k: s.allowed for k, s in settings.items()} == {"slope": "number", "flag": "bool", "name": "text"}
+    assert {k: s.allowed for k, s in settings.items()} == {
+        "slope": "number",
+        "flag": "bool",
+        "name": "text",
+    }
 
 
-@pytest.mark.parametrize("file", sorted(CONF.glob("*/*.yaml")), ids=lambda f: f"{f.parent.name}={f.stem}")
+@pytest.mark.parametrize(
+    "file", sorted(CONF.glob("*/*.yaml")), ids=lambda f: f"{f.parent.name}={f.stem}"
+)
 def test_every_option_is_described_and_its_defaults_are_allowed(file):
     description, settings = read(file)
     assert description

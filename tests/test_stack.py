@@ -33,6 +33,7 @@ MODELS = {
     "cnn": cnn,
 }
 
+
 def inputs(seed=0):
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(R, B, 1, 4, 3, generator=generator)
@@ -63,7 +64,9 @@ def test_members_equal_plain_modules(name):
         torch.testing.assert_close(outputs[r], module(inputs(7)[r]))
 
 
-@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="other kernels, equal to rounding")
+@pytest.mark.skipif(
+    not torch.backends.mkl.is_available(), reason="other kernels, equal to rounding"
+)
 @pytest.mark.parametrize("norm", [None, nn.BatchNorm1d])
 def test_dense_members_equal_their_solo_runs_to_the_last_bit(norm):
     """At usual widths; this is what keeps chaotic runs the same, stacked or not."""
@@ -100,7 +103,9 @@ def test_a_member_is_an_ordinary_module_of_its_own(name):
     member = stack.member(2)
     expected = MODELS[name](2)
     assert list(member.state_dict()) == list(expected.state_dict())
-    assert all(torch.equal(a, b) for a, b in zip(member.parameters(), expected.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(member.parameters(), expected.parameters(), strict=True)
+    )
     before = stack.w.clone()
     torch.optim.SGD(member.parameters(), lr=1.0).zero_grad()
     member(inputs()[0]).sum().backward()

@@ -50,10 +50,14 @@ def test_summary_has_mean_interval_and_n_best_first(sweep):
     assert [row["optimizer"] for row in summary] == ["adam", "sgd"]
     for row in summary:
         values = [
-            e["result"]["val_accuracy"] for e in entries if e["config"]["optimizer"] == row["optimizer"]
+            e["result"]["val_accuracy"]
+            for e in entries
+            if e["config"]["optimizer"] == row["optimizer"]
         ]
         assert row["n"] == 3
-        assert (row["val_accuracy"], row["val_accuracy_ci95"]) == pytest.approx(table.interval(values))
+        assert (row["val_accuracy"], row["val_accuracy_ci95"]) == pytest.approx(
+            table.interval(values)
+        )
 
 
 def test_the_verb_prints_a_table_csv_and_json(sweep, trainlab):

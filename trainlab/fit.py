@@ -10,7 +10,8 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,8 +25,27 @@ from trainlab.stack import Stack, Values
 from trainlab.store import Row, Run
 from trainlab.streams import stream
 
-_CHUNK_BYTES = 2**23  # inputs gathered at once: small enough for a cache, large enough to amortize
-_EVALUATION_NUMBERS = 2**20  # numbers of the inputs per evaluation batch
+_LOOK_EVERY = 50  # steps between two looks at losses, clock and metrics
+_GATHERED_BYTES = (
+    2**19
+)  # inputs gathered at once: many small batches, or one large one, that stays in cache
+_EVALUATED_NUMBERS = 2**20  # numbers of the inputs per evaluation batch
+
+
+_NOTHING = contextlib.nullcontext()
+
+
+class Recipe(NamedTuple):
+    """The components the loop calls, for the members of one stack."""
+
+    update: Callable  # optimizers: (w, g, state, lr)
+    schedule: Callable  # schedules: (at) -> (R, T)
+    clip: Callable | None  # clipping: (g, lengths)
+    lr: Tensor  # (R, 1) starting rates
+    task: Any
+    precision: contextlib.AbstractContextManager
+    scaled: bool  # whether the loss is scaled (fp16)
+    parts: int  # of a batch, for gradient accumulation
 
 
 @dataclass
@@ -59,105 +79,72 @@ def fit(
     show: Callable[[list[Run], list[Row], float], None] = lambda runs, rows, share: None,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> list[Run]:
-    """Train the members of a stack, each into its run folder; the runs that were interrupted are returned.
+    """Train the members of a stack, each into its run folder; those that were interrupted are returned.
 
-    `resumed` are the members' checkpoints, all from one step. `show(runs, rows, share)` is told of every
-    epoch, and with empty rows of the share that is done in between.
+    `resumed` are the members' checkpoints, all from one step. `show(runs, rows, share)` is told of
+    every epoch, and with empty rows of the share that is done in between.
     """
-    config, task, runs = runs[0].config, tasks.of(data), list(runs)
-    train, epochs = data.splits["train"], config["epochs"]
-    batch_size = (
-        len(train) if config["batch_size"] == "all" else min(config["batch_size"], len(train))
-    )
-    steps = math.ceil(len(train) / batch_size)
-    update, schedule, clip, lr0 = _components(runs, stack.device)
-    precision = _precision(config["precision"], stack.device)
-    scaling = config["precision"] == "fp16"
-    p = _resume(stack, resumed) if resumed else _begin(stack, scaling)
-    monitor, saved = config["stop"]["monitor"], time.monotonic()
+    runs, config, train = list(runs), runs[0].config, data.splits["train"]
+    n, epochs, patience = len(train), config["epochs"], config["stop"]["patience"]
+    batch_size = n if config["batch_size"] == "all" else min(config["batch_size"], n)
+    steps = math.ceil(n / batch_size)
     every, by_time = config["checkpoint"]["every"], config["checkpoint"]["unit"] == "seconds"
+    recipe = _recipe(runs, data, stack.device)
+    p = _resume(stack, resumed) if resumed else _begin(stack, recipe.scaled)
+    saved = time.monotonic()
 
     while runs and p.epoch < epochs:
         clock, before = time.perf_counter(), p.seconds
-        order = train[_orders(runs, p.epoch, len(train)).to(train.device)]  # (R, n)
-        number = p.epoch * steps + torch.arange(steps, device=stack.device)
-        at = At(lr0, number, epochs * steps, p.epoch, epochs, p.history)
-        lr = schedule(at).expand(len(runs), steps)  # (R, T)
+        order = train[_orders(runs, p.epoch, n).to(train.device)]  # (R, n)
+        numbers = p.epoch * steps + torch.arange(steps, device=stack.device)
+        at = At(recipe.lr, numbers, epochs * steps, p.epoch, epochs, p.history)
+        lr = recipe.schedule(at).expand(len(runs), steps)  # (R, T)
         stack.train()
-        for first, last in _chunks(p.position, steps, batch_size, data, len(runs)):
-            index = order[:, first * batch_size : last * batch_size]
-            x, y = data.x[index], data.y[index]  # (R, several batches, …)
-            outputs, losses, lengths = [], [], []
-            for start in range(0, y.shape[1], batch_size):
-                stop = min(start + batch_size, y.shape[1])
-                for a, b in _parts(start, stop, config["accumulate"]):
-                    with precision:
-                        output = stack(x[:, a:b])  # (R, B, C)
-                    output = output.float()
-                    loss = task.loss(output, y[:, a:b])  # (R, B)
-                    stack.backward(
-                        loss.sum(1) / (stop - start), p.scale if scaling else None, a > start
-                    )
-                    outputs.append(output.detach())
-                    losses.append(loss.detach())
-                step = first + start // batch_size
-                with (
-                    torch.no_grad(),
-                    _overflow_guard(stack, p) if scaling else contextlib.nullcontext(),
-                ):
-                    length = torch.linalg.vector_norm(stack.g, dim=1, keepdim=True)  # (R, 1)
-                    if clip:
-                        clip(stack.g, length)
-                    p.optimizer.t += 1
-                    update(stack.w, stack.g, p.optimizer, lr=lr[:, step : step + 1])
-                lengths.append(length)
+        while p.position < steps:
+            index = order[:, p.position * batch_size : (p.position + _LOOK_EVERY) * batch_size]
+            first, outputs, losses, lengths = p.position, [], [], []
+            for x, y in _batches(data, index, batch_size):  # (R, B, …)
+                rate = lr[:, p.position : p.position + 1]
+                lengths.append(_step(stack, p, recipe, x, y, rate, outputs, losses))
+                p.position += 1
                 if interrupted():
                     break
-            done = torch.cat(losses, 1)  # (R, all examples of the chunk)
-            _add(p.sums, task.sums(torch.cat(outputs, 1), done, y[:, : done.shape[1]]))
+            loss = torch.cat(losses, 1)  # (R, examples of these steps)
             _add(
                 p.sums,
-                {
-                    "grad_norm": torch.cat(lengths, 1).double().sum(1),
-                    "finite": done.isfinite().sum(1),
-                },
+                recipe.task.sums(torch.cat(outputs, 1), loss, data.y[index[:, : loss.shape[1]]]),
             )
-            p.position = first + len(lengths)
+            _add(
+                p.sums,
+                {"length": torch.cat(lengths, 1).double().sum(1), "finite": loss.isfinite().sum(1)},
+            )
             p.seconds = before + (time.perf_counter() - clock) / len(runs)
-            if interrupted() and p.position < steps:
-                _checkpoint(runs, stack, p)
-                return runs
-            if by_time and p.position < steps and due(saved, every):
-                _checkpoint(runs, stack, p)
-                saved = time.monotonic()
+            if p.position < steps:
+                if interrupted() or (by_time and due(saved, every)):
+                    _checkpoint(runs, stack, p)
+                    saved = time.monotonic()
+                if interrupted():
+                    return runs
+                if not p.sums["loss"].isfinite().any():
+                    break  # every member has diverged
             show(runs, [], (p.epoch + p.position / steps) / epochs)
-            if not p.sums["loss"].isfinite().any():
-                break  # every member has diverged; on a GPU this is the one look per chunk
 
-        p.seconds = before + (time.perf_counter() - clock) / len(runs)
-        p.epoch += 1
-        rate = len(train) / max(p.seconds - before, 1e-9)
-        rows = _rows(p, stack, data, task, precision, lr[:, -1].tolist(), rate, steps)
-        for r, finite in enumerate(p.sums["finite"].tolist()):
-            p.finite_steps[r] += steps if finite == len(train) else finite // batch_size
-        p.position, p.sums = 0, {}
-        for r, (run, row) in enumerate(zip(runs, rows, strict=True)):
-            p.history[r].append(row)
+        rows = _rows(p, stack, data, recipe, lr, n, batch_size, p.seconds - before)
+        for run, row, history in zip(runs, rows, p.history, strict=True):
+            history.append(row)
             run.log(row)
-        _keep_best(p, stack, monitor, config["stop"]["min_delta"])
+        _keep_best(p, stack, config["stop"]["monitor"], config["stop"]["min_delta"])
         show(runs, rows, p.epoch / epochs)
-
-        leaving = [r for r in range(len(runs)) if _ended(p, r, epochs, config["stop"]["patience"])]
+        leaving = [r for r in range(len(runs)) if _ended(p, r, epochs, patience)]
         for r in leaving:
-            _finish(runs[r], r, stack, p, data, task, precision)
-        if leaving:
+            _finish(runs[r], r, stack, p, data, recipe)
+        if leaving and len(leaving) < len(runs):
             kept = [r for r in range(len(runs)) if r not in leaving]
-            runs = [runs[r] for r in kept]
-            if runs:
-                states = [_member_state(stack, p, r) for r in kept]
-                stack = Stack([stack.member(r) for r in kept], stack.device, stack.compiled)
-                update, schedule, clip, lr0 = _components(runs, stack.device)
-                p = _resume(stack, states)
+            states = [_member_state(stack, p, r) for r in kept]
+            stack = Stack([stack.member(r) for r in kept], stack.device, stack.compiled)
+            p = _resume(stack, states)
+            recipe = _recipe([runs[r] for r in kept], data, stack.device)
+        runs = [run for r, run in enumerate(runs) if r not in leaving]
         if runs and (interrupted() or (due(saved, every) if by_time else p.epoch % every == 0)):
             _checkpoint(runs, stack, p)
             saved = time.monotonic()
@@ -166,26 +153,50 @@ def fit(
     return runs
 
 
+def _step(
+    stack: Stack,
+    p: Progress,
+    recipe: Recipe,
+    x: Tensor,
+    y: Tensor,
+    lr: Tensor,
+    outputs: list[Tensor],
+    losses: list[Tensor],
+) -> Tensor:
+    """One step of every member: the gradients' lengths (R, 1); outputs (R, B, C) and losses are appended."""
+    batch = y.shape[1]
+    for a, b in _parts(batch, recipe.parts):
+        with recipe.precision:
+            output = stack(x[:, a:b])  # (R, B, C)
+        output = output.float()
+        loss = recipe.task.loss(output, y[:, a:b])  # (R, B)
+        weights = _mean_of(batch, loss.shape, stack.device)
+        stack.backward(loss, weights * p.scale[:, None] if recipe.scaled else weights, add=a > 0)
+        outputs.append(output.detach())
+        losses.append(loss.detach())
+    with torch.no_grad(), _overflow_guard(stack, p) if recipe.scaled else _NOTHING:
+        length = torch.linalg.vector_norm(stack.g, dim=1, keepdim=True)  # (R, 1)
+        if recipe.clip:
+            recipe.clip(stack.g, length)
+        p.optimizer.t += 1
+        recipe.update(stack.w, stack.g, p.optimizer, lr=lr)
+    return length
+
+
 # ---------------------------------------------------------------- before the loop
 
 
-def _components(
-    runs: Sequence[Run], device: torch.device
-) -> tuple[Callable, Callable, Callable | None, Tensor]:
-    """Update rule, schedule and clipping for these members, and their starting rates (R, 1)."""
+def _recipe(runs: Sequence[Run], data: Data, device: torch.device) -> Recipe:
     configs = [run.config for run in runs]
     update, schedule, clip = (build(configs, g, device) for g in ("optimizer", "schedule", "clip"))
     assert update is not None
     assert schedule is not None
     rates = [[config["optimizer"]["lr"]] for config in configs]
-    return update, schedule, clip, torch.tensor(rates, dtype=torch.float32, device=device)
-
-
-def _precision(name: str, device: torch.device) -> contextlib.AbstractContextManager:
-    if name == "fp32":
-        return contextlib.nullcontext()
-    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}[name]
-    return torch.autocast(device.type, dtype=kind)
+    lr = torch.tensor(rates, dtype=torch.float32, device=device)
+    name, parts = configs[0]["precision"], configs[0]["accumulate"]
+    kind = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+    precision = torch.autocast(device.type, dtype=kind) if kind else _NOTHING
+    return Recipe(update, schedule, clip, lr, tasks.of(data), precision, name == "fp16", parts)
 
 
 def _begin(stack: Stack, scaling: bool) -> Progress:
@@ -236,20 +247,28 @@ def _orders(runs: Sequence[Run], epoch: int, n: int) -> Tensor:
     return torch.stack([torch.randperm(n, generator=stream(s, "order", epoch)) for s in seeds])
 
 
-def _chunks(
-    first: int, steps: int, batch_size: int, data: Data, members: int
-) -> Iterator[tuple[int, int]]:
-    """Ranges of steps whose inputs are gathered together."""
-    size = max(1, _CHUNK_BYTES // (4 * members * batch_size * math.prod(data.shape)))
-    for start in range(first, steps, size):
-        yield start, min(start + size, steps)
+def _batches(data: Data, index: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches at positions `index` (R, many): inputs (R, B, …) and targets (R, B, …)."""
+    y = data.y[index]
+    bytes_of_one = 4 * len(index) * batch_size * math.prod(data.shape)
+    several = batch_size * max(1, _GATHERED_BYTES // bytes_of_one)
+    for start in range(0, index.shape[1], several):
+        x = data.x[index[:, start : start + several]]
+        for a in range(0, x.shape[1], batch_size):
+            yield x[:, a : a + batch_size], y[:, start + a : start + a + batch_size]
 
 
-def _parts(start: int, stop: int, count: int) -> Iterator[tuple[int, int]]:
+def _parts(batch: int, count: int) -> Iterator[tuple[int, int]]:
     """A batch in `count` parts (gradient accumulation)."""
-    size = math.ceil((stop - start) / count)
-    for a in range(start, stop, size):
-        yield a, min(a + size, stop)
+    size = math.ceil(batch / count)
+    for a in range(0, batch, size):
+        yield a, min(a + size, batch)
+
+
+@lru_cache(maxsize=16)
+def _mean_of(batch: int, shape: tuple[int, int], device: torch.device) -> Tensor:
+    """What each example's loss counts, so that the sum over a batch is its mean: 1/B, (R, B) or part of it."""
+    return torch.full(shape, 1 / batch, device=device)
 
 
 def _add(sums: dict[str, Tensor], more: dict[str, Tensor]) -> None:
@@ -277,45 +296,44 @@ def _overflow_guard(stack: Stack, p: Progress) -> Iterator[None]:
     p.good_steps = torch.where(grown, 0, p.good_steps)
 
 
-def evaluate(
-    stack: Stack, data: Data, split: str, task: Any, precision: contextlib.AbstractContextManager
-) -> dict[str, list[float]]:
+def evaluate(stack: Stack, data: Data, split: str, recipe: Recipe) -> dict[str, list[float]]:
     """Metrics of every member on one split: name -> (R,)."""
-    positions = data.splits[split]
-    size = max(1, _EVALUATION_NUMBERS // math.prod(data.shape))
+    size = max(1, _EVALUATED_NUMBERS // math.prod(data.shape))
     sums: dict[str, Tensor] = {}
     stack.train(False)
     with torch.no_grad():
-        for index in positions.split(size):
-            x, y = (
-                values[index].expand(stack.size, *values[index].shape)
-                for values in (data.x, data.y)
-            )
-            with precision:
+        for index in data.splits[split].split(size):
+            x, y = (all_[index].expand(stack.size, *all_[index].shape) for all_ in (data.x, data.y))
+            with recipe.precision:
                 outputs = stack(x)
             outputs = outputs.float()
-            _add(sums, task.sums(outputs, task.loss(outputs, y), y))
-    return {f"{split}_{name}": value.tolist() for name, value in task.metrics(sums).items()}
+            _add(sums, recipe.task.sums(outputs, recipe.task.loss(outputs, y), y))
+    return {f"{split}_{name}": value.tolist() for name, value in recipe.task.metrics(sums).items()}
 
 
 def _rows(
     p: Progress,
     stack: Stack,
     data: Data,
-    task: Any,
-    precision: Any,
-    lr: list[float],
-    rate: float,
-    steps: int,
+    recipe: Recipe,
+    lr: Tensor,
+    n: int,
+    batch_size: int,
+    seconds: float,
 ) -> list[Row]:
-    """One metrics row per member for the epoch that has just ended."""
-    trained = {f"train_{k}": v.tolist() for k, v in task.metrics(p.sums).items()}
-    columns = trained | evaluate(stack, data, "val", task, precision)
-    columns["grad_norm"] = (p.sums["grad_norm"] / p.position).tolist()
+    """Close an epoch: one metrics row per member, and the sums begin anew."""
+    steps = math.ceil(n / batch_size)
+    for r, finite in enumerate(p.sums["finite"].tolist()):
+        p.finite_steps[r] += steps if finite == n else finite // batch_size
+    columns = {f"train_{k}": v.tolist() for k, v in recipe.task.metrics(p.sums).items()}
+    columns |= evaluate(stack, data, "val", recipe)
+    columns["grad_norm"] = (p.sums["length"] / p.position).tolist()
+    rates, step = lr[:, p.position - 1].tolist(), p.epoch * steps + p.position
+    p.epoch, p.position, p.sums = p.epoch + 1, 0, {}
     return [
-        {"epoch": p.epoch, "step": (p.epoch - 1) * steps + p.position, "lr": lr[r]}
+        {"epoch": p.epoch, "step": step, "lr": rates[r]}
         | {name: column[r] for name, column in columns.items()}
-        | {"seconds": p.seconds, "examples_per_second": rate}
+        | {"seconds": p.seconds, "examples_per_second": n / max(seconds, 1e-9)}
         for r in range(stack.size)
     ]
 
@@ -379,10 +397,9 @@ def _best(p: Progress, r: int, weights: Values) -> dict[str, Any]:
     return {"model": weights, "epoch": epoch, "metrics": p.history[r][epoch - 1]}
 
 
-def _finish(
-    run: Run, r: int, stack: Stack, p: Progress, data: Data, task: Any, precision: Any
-) -> None:
-    """Evaluate member r with its best weights on every split, the test split for the only time; write all."""
+def _finish(run: Run, r: int, stack: Stack, p: Progress, data: Data, recipe: Recipe) -> None:
+    """Write what member r leaves: the metrics of its best epoch, and with those weights, for the only
+    time, the test split."""
     history = p.history[r]
     result = {
         "best_epoch": p.best_epoch[r],
@@ -401,11 +418,9 @@ def _finish(
         reason = _divergence(run.config, step, good)
         run.finish("diverged", _split_metrics(good) | result | {"diverged_at_step": step}, reason)
         return
-    solo = Stack([stack.member(r, p.best)], stack.device)
-    metrics = {}
-    for split in ("test", "val", "train"):
-        metrics |= {k: v[0] for k, v in evaluate(solo, data, split, task, precision).items()}
-    run.finish("done", metrics | result)
+    best = Stack([stack.member(r, p.best)], stack.device)
+    test = {k: v[0] for k, v in evaluate(best, data, "test", recipe).items()}
+    run.finish("done", test | _split_metrics(history[p.best_epoch[r] - 1]) | result)
 
 
 def _split_metrics(row: Row) -> Row:

@@ -28,6 +28,20 @@ def _descend(w: Tensor, direction: Tensor, lr: Tensor) -> None:
     w.addcmul_(direction, lr, value=-1)
 
 
+def _plus(a: Tensor, b: Tensor, factor: float | Tensor) -> Tensor:
+    """a + factor · b in one pass."""
+    return (
+        torch.addcmul(a, b, factor) if isinstance(factor, Tensor) else torch.add(a, b, alpha=factor)
+    )
+
+
+def _accumulate(v: Tensor, g: Tensor, factor: float | Tensor) -> Tensor:
+    """v ← g + factor · v in one pass."""
+    if isinstance(factor, Tensor):
+        return torch.addcmul(g, v, factor, out=v)
+    return torch.add(g, v, alpha=factor, out=v)
+
+
 def sgd(w: Tensor, g: Tensor, state: State, lr: Tensor) -> None:
     """w ← w − η g (Robbins & Monro 1951). With batch_size=all this is gradient descent."""
     _descend(w, g, lr)
@@ -37,8 +51,7 @@ def momentum(
     w: Tensor, g: Tensor, state: State, lr: Tensor, momentum: float | Tensor = 0.9
 ) -> None:
     """Heavy ball: v ← ρ v + g; w ← w − η v (Polyak 1964). Equals torch.optim.SGD(momentum=ρ)."""
-    v = state["v"].mul_(momentum).add_(g)
-    _descend(w, v, lr)
+    _descend(w, _accumulate(state["v"], g, momentum), lr)
 
 
 def nesterov(
@@ -48,8 +61,8 @@ def nesterov(
 
     Nesterov 1983, in the form of Sutskever et al. 2013. Equals torch.optim.SGD(nesterov=True).
     """
-    v = state["v"].mul_(momentum).add_(g)
-    _descend(w, g + momentum * v, lr)
+    v = _accumulate(state["v"], g, momentum)
+    _descend(w, _plus(g, v, momentum), lr)
 
 
 def adagrad(w: Tensor, g: Tensor, state: State, lr: Tensor, eps: float | Tensor = 1e-7) -> None:

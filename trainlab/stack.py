@@ -48,7 +48,6 @@ class Stack:
         self.parameters = sum(sizes)
         self.w = torch.empty(self.size, self.parameters, device=device)
         self.g = torch.zeros_like(self.w)
-        self._ones = torch.ones(self.size, device=device)
         blocks = dict(zip(trainable, self.w.split(sizes, 1), strict=True))
         states = [_named_tensors(model) for model in models]
         for name, block in blocks.items():
@@ -82,11 +81,15 @@ class Stack:
     def __call__(self, x: Tensor) -> Tensor:
         return self._forward(x)
 
-    def backward(self, loss: Tensor, scale: Tensor | None = None, add: bool = False) -> None:
-        """Gradients of `loss` (R,) into `g`, times `scale` (R,) if given, on top of `g` if `add`."""
-        leaves = list(self.leaves.values())
+    def backward(self, loss: Tensor, weights: Tensor | None = None, add: bool = False) -> None:
+        """Gradients of the sum of `loss` (R, …), times `weights` of its shape if given, into `g`.
+
+        On top of what is there if `add`.
+        """
+        if weights is None:
+            weights = torch.ones_like(loss)
         gradients = torch.autograd.grad(
-            loss, leaves, self._ones if scale is None else scale, materialize_grads=True
+            loss, list(self.leaves.values()), weights, materialize_grads=True
         )
         rows = [gradient.reshape(self.size, -1) for gradient in gradients]
         if add:
@@ -157,7 +160,9 @@ def _dense(model: nn.Module, values: Values) -> Callable[[Tensor], Tensor] | Non
     """
     steps: list[Callable[[Tensor], Tensor]] = []
     for name, layer in model.named_children() if type(model) is nn.Sequential else [("", model)]:
-        own = {key.rpartition(".")[2]: v for key, v in values.items() if key.rpartition(".")[0] == name}
+        own = {
+            key.rpartition(".")[2]: v for key, v in values.items() if key.rpartition(".")[0] == name
+        }
         if type(layer) is nn.Flatten:
             steps.append(lambda x: x.flatten(2))
         elif type(layer) is nn.Linear:

@@ -71,6 +71,7 @@ def rows(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def write_runs(study: Path) -> None:
     """(Re)write <study>/runs.csv."""
+
     def write(beside: Path) -> None:
         with open(beside, "w", newline="", encoding="utf-8") as file:
             write_csv(rows(find_runs(study)), file)
