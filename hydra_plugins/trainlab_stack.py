@@ -1,6 +1,8 @@
-"""What Hydra finds only under this name: the launcher of sweeps, and the user's own conf/ on the search path.
+"""What Hydra finds only under this name: the launcher of sweeps, and the user's own conf/ on the
+search path.
 
-Thin on purpose: any error raised while this is imported would break every Hydra program of the user.
+Thin on purpose: any error raised while this is imported would break every Hydra program of the
+user.
 """
 
 from collections.abc import Sequence
@@ -31,7 +33,8 @@ ConfigStore.instance().store(
 
 
 class GridSweeper(BasicSweeper):
-    """Hydra's own sweeper, less the trial composition of every job and the multirun.yaml beside the user.
+    """Hydra's own sweeper, less the trial composition of every job and the multirun.yaml beside the
+    user.
 
     The launcher composes each distinct choice of groups once, and finds there what is wrong.
     """
@@ -50,7 +53,7 @@ class GridSweeper(BasicSweeper):
 
 
 class StackLauncher(Launcher):
-    """Hands all jobs of a sweep to trainlab's task function at once, which trains them as stacks."""
+    """Hands all jobs of a sweep to trainlab's task function, which trains them as stacks."""
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
         self.loader = hydra_context.config_loader
@@ -76,7 +79,8 @@ class OwnConfigs(SearchPathPlugin):
     """
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        from trainlab.config import CONF, search_path as folders
+        from trainlab.config import CONF
+        from trainlab.config import search_path as folders
 
         main = next((p for p in search_path.get_path() if p.provider == "main"), None)
         if main is None or main.path not in (str(CONF), f"file://{CONF}"):

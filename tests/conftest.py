@@ -1,4 +1,4 @@
-"""What the tests share: one torch thread, an empty working folder, and trainlab called as a user would."""
+"""What tests share: one torch thread, an empty working folder, trainlab called as a user would."""
 
 import json
 import os

@@ -96,8 +96,8 @@ def test_the_folder_is_the_last_line_of_stdout_and_all_of_it(trainlab):
     assert answer.path.is_dir()
     files = {str(p.relative_to(answer.path)) for p in answer.path.rglob("*") if p.is_file()}
     assert files - {".lock"} == {
-        "config.yaml", ".hydra/overrides.yaml", "status.json", "metrics.csv", "result.json", "env.json",
-        "log.txt", "checkpoints/last.pt", "checkpoints/best.pt",
+        "config.yaml", ".hydra/overrides.yaml", "status.json", "metrics.csv", "result.json",
+        "env.json", "log.txt", "checkpoints/last.pt", "checkpoints/best.pt",
     }  # fmt: skip
     assert [line for line in answer.err.splitlines() if line.startswith("epoch 1/2")]
     quiet = trainlab("train", *TINY, "seed=1")
@@ -191,11 +191,14 @@ def test_summary_counts_parameters(trainlab):
 
 def test_a_users_conf_adds_and_replaces_options(trainlab, folder):
     for path, text in {
-        "conf/act/mine.yaml": "# twice the relu\n_target_: mine.Twice\nfactor: 2.0  # number > 0: factor\n",
+        "conf/act/mine.yaml": (
+            "# twice the relu\n_target_: mine.Twice\nfactor: 2.0  # number > 0: factor\n"
+        ),
         "conf/optimizer/sgd.yaml": "# slower\n_target_: trainlab.optimizers.sgd\nlr: 0.001\n",
         "mine.py": (
             "import torch\n\nclass Twice(torch.nn.Module):\n"
-            "    def __init__(self, factor):\n        super().__init__()\n        self.factor = factor\n"
+            "    def __init__(self, factor):\n        super().__init__()\n"
+            "        self.factor = factor\n"
             "    def forward(self, x):\n        return self.factor * torch.relu(x)\n"
         ),
     }.items():
@@ -269,9 +272,9 @@ def test_completion(folder, line, expected):
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_scripts_name_the_program(folder, shell):
+    path = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
     done = subprocess.run(
         ["trainlab", "-sc", f"install={shell}"],
-        capture_output=True, text=True, check=True,
-        env=os.environ | {"PATH": os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]},
+        capture_output=True, text=True, check=True, env=os.environ | {"PATH": path},
     )  # fmt: skip
     assert "trainlab" in done.stdout

@@ -44,7 +44,7 @@ def same_weights(one, other):
 
 
 def by_hand(config, make_optimizer, epochs):
-    """The plain PyTorch loop on the same work: (train_loss, val_loss, val_accuracy) of every epoch."""
+    """The plain PyTorch loop on the same work: train_loss, val_loss, val_accuracy per epoch."""
     examples = data.prepare(data.read(config), config, torch.device("cpu"))
     model = run.build_model(config, examples)
     optimizer = make_optimizer(model.parameters())
@@ -144,7 +144,7 @@ def interrupted_and_resumed(train, monkeypatch, looks, *overrides, sweep=({},)):
     ],
 )
 def test_an_interrupted_run_goes_on_exactly(train, monkeypatch, looks, overrides):
-    """In the middle of an epoch, at its end, twice: weights and rows are those of the undisturbed run."""
+    """In the middle of an epoch or at its end: weights and rows are the undisturbed run's."""
     overrides = ["epochs=3", *overrides]
     (whole,) = train(*overrides, name="whole")
     (resumed,) = interrupted_and_resumed(train, monkeypatch, looks, *overrides)
@@ -242,7 +242,7 @@ def test_lower_precision_learns_nearly_as_well(train, precision):
 
 
 def test_fp16_overflow_takes_the_step_back_and_halves_the_scale(train):
-    """The first steps overflow at scale 2¹⁶ when gradients are large; torch's GradScaler skips them too."""
+    """As torch's GradScaler does."""
     from trainlab.fit import _begin, _overflow_guard
     from trainlab.stack import Stack
 
@@ -265,13 +265,18 @@ def test_fp16_overflow_takes_the_step_back_and_halves_the_scale(train):
 def test_metrics_have_the_promised_columns(train):
     (outcome,) = train("epochs=2", "clip=value", "schedule=cosine")
     rows = metrics(outcome)
-    assert (
-        list(rows[0])
-        == (
-            "epoch step lr train_loss train_accuracy val_loss val_accuracy grad_norm seconds "
-            "examples_per_second"
-        ).split()
-    )
+    assert list(rows[0]) == [
+        "epoch",
+        "step",
+        "lr",
+        "train_loss",
+        "train_accuracy",
+        "val_loss",
+        "val_accuracy",
+        "grad_norm",
+        "seconds",
+        "examples_per_second",
+    ]
     assert [row["epoch"] for row in rows] == [1, 2]
     assert rows[-1]["lr"] < 1e-9
     assert rows[0]["grad_norm"] > 0

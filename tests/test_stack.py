@@ -1,4 +1,4 @@
-"""A stack's members are their solo runs: outputs, gradients, buffers, and back to ordinary modules."""
+"""A stack's members are their solo runs: outputs, gradients, buffers, and back to modules."""
 
 import pytest
 import torch
@@ -41,7 +41,7 @@ def inputs(seed=0):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_members_equal_plain_modules(name):
-    """Outputs, gradients and running averages of R members and of R modules trained on their own."""
+    """Outputs, gradients and running averages of R members and of R modules on their own."""
     modules = [MODELS[name](seed) for seed in range(R)]
     stack = Stack(modules)
     for seed in range(3):

@@ -1,7 +1,8 @@
 """Architectures: functions `(inputs, outputs, act, norm, **settings) -> nn.Module`.
 
-`inputs` is the shape of one input and `outputs` the number of outputs, both taken from the data; `act()`
-gives an activation module, `norm(features, dims)` a normalization module, or `norm` is None.
+`inputs` is the shape of one input and `outputs` the number of outputs, both taken from the data;
+`act()` gives an activation module, `norm(features, dims)` a normalization module, or `norm` is
+None.
 """
 
 import math
@@ -62,18 +63,21 @@ def cnn(
     channels: Sequence[int] = (16, 32),
     dense: int = 128,
 ) -> nn.Module:
-    """LeNet-sized (LeCun 1998): 3×3 convolution, norm, act, 2×2 max pooling for each of `channels`; one
-    dense layer; (B, C, H, W) -> (B, outputs)."""
+    """LeNet-sized (LeCun 1998): (B, C, H, W) -> (B, outputs).
+
+    For each of `channels` a 3×3 convolution, norm, act and 2×2 max pooling; then one dense layer.
+    Raises UserError where the inputs are no images, or too small.
+    """
     if len(inputs) != 3:
         raise UserError(
-            f"arch=cnn needs images (channels, height, width), but an input of these data has shape "
-            f"{inputs}. Use arch=mlp, or a dataset of images such as digits or mnist."
+            f"arch=cnn needs images (channels, height, width), but an input of these data has "
+            f"shape {inputs}. Use arch=mlp, or a dataset of images such as digits or mnist."
         )
     depth, height, width = inputs
     if min(height, width) < 2 ** len(channels):
         raise UserError(
-            f"arch=cnn halves the image {len(channels)} times (arch.channels={list(channels)}), and "
-            f"{height}×{width} pixels allow only {int(math.log2(min(height, width)))}."
+            f"arch=cnn halves the image {len(channels)} times (arch.channels={list(channels)}), "
+            f"and {height}×{width} pixels allow only {int(math.log2(min(height, width)))}."
         )
     layers: list[nn.Module] = []
     for n in channels:

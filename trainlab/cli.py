@@ -1,6 +1,7 @@
 """The command line: a few verbs; `train` is Hydra's.
 
-Neither torch nor pandas is imported until a verb needs it, so that help and completion answer at once.
+Neither torch nor pandas is imported until a verb needs it, so that help and completion answer at
+once.
 """
 
 import os
@@ -17,18 +18,19 @@ if TYPE_CHECKING:
 HELP = """\
 trainlab: which recipe, and why?
 
-  trainlab train [overrides] [-m]      train the composed recipe; -m sweeps over comma-separated values
-  trainlab list [group]                groups, options, their settings and defaults
-  trainlab summary [overrides]         the model layer by layer
-  trainlab table [folder] [--csv|--json]   the runs found, best first
+  trainlab train [overrides] [-m]         train the composed recipe; -m sweeps over a,b,c
+  trainlab list [group]                   groups, options, their settings and defaults
+  trainlab summary [overrides]            the model layer by layer
+  trainlab table [folder] [--csv|--json]  the runs found, best first
 
   trainlab train optimizer=adam act=gelu
   trainlab train -m optimizer=sgd,adam act=relu,gelu 'seed=range(5)'
   trainlab train experiment=first_steps
 
 Options: --version, --help, --debug (tracebacks), -q (train: no progress).
-`trainlab train --help` lists the groups; flags of Hydra (--cfg job, --info, hydra/launcher=…) work there.
-Tab completion: eval "$(trainlab -sc install=bash)"; also zsh, and fish: trainlab -sc install=fish | source
+`trainlab train --help` lists the groups; there Hydra's flags work too: --cfg job, --info, …
+Tab completion for bash and zsh: eval "$(trainlab -sc install=bash)" (or zsh);
+for fish: trainlab -sc install=fish | source
 """
 
 # Exit codes scripts rely on.
@@ -165,14 +167,15 @@ def _hydra(arguments: list[str], job: Callable[[Any], Any]) -> None:
 
 
 _WITH_VALUE = {
-    "--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd",
-    "--experimental-rerun",
+    "--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn",
+    "--config-dir", "-cd", "--experimental-rerun",
 }  # fmt: skip
 _INFO = {"all", "config", "defaults", "defaults-tree", "plugins", "searchpath"}
 
 
 def _flags_last(arguments: Sequence[str]) -> list[str]:
-    """Overrides first, then Hydra's flags with their values: Hydra refuses a flag between two overrides.
+    """Overrides first, then Hydra's flags with their values: Hydra refuses a flag between two
+    overrides.
 
     >>> _flags_last(["a=1", "-m", "b=2", "--cfg", "job"])
     ['a=1', 'b=2', '-m', '--cfg', 'job']
@@ -253,7 +256,7 @@ def _result_table(result: dict[str, Any]) -> Any:
 
 
 def list_options(arguments: list[str]) -> int:
-    """`trainlab list [group[=option]]`: groups, options with their description, settings with their defaults."""
+    """`trainlab list [group]`: groups, options with their description, settings and defaults."""
     from rich.table import Table
 
     from trainlab import schema
@@ -361,7 +364,7 @@ def _stdout() -> Any:
 
 
 def _complete(arguments: list[str]) -> int:
-    """`trainlab -sc …`: Hydra's completion for `train` and `summary`, words of our own for the rest."""
+    """`trainlab -sc …`: Hydra completes `train` and `summary`, we complete the rest."""
     line = os.environ.get("COMP_LINE", "")
     words = line.split()
     if any(a.startswith("query=") for a in arguments) and line:

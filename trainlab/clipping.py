@@ -14,6 +14,7 @@ def value(g: Tensor, lengths: Tensor, max: float | Tensor = 1.0) -> None:
 def norm(g: Tensor, lengths: Tensor, max: float | Tensor = 1.0) -> None:
     """Rows longer than max are scaled to that length; the direction is kept.
 
-    Pascanu, Mikolov & Bengio 2013, arXiv:1211.5063. Equals torch's clip_grad_norm_ (up to its 1e-6).
+    Pascanu, Mikolov & Bengio 2013, arXiv:1211.5063. Equals torch's clip_grad_norm_ (up to its
+    1e-6).
     """
     g.mul_((max / lengths).clamp_(max=1.0).nan_to_num_(1.0))

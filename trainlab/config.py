@@ -1,7 +1,7 @@
 """From what the user typed to a checked config, and from a config to the objects it names.
 
-A config is a plain nested dict: Hydra's composition, resolved, with two additions: `choices` (the option of
-each group, as typed) and `overrides` (the command-line overrides it was made from).
+A config is a plain nested dict: Hydra's composition, resolved, with two additions: `choices` (the
+option of each group, as typed) and `overrides` (the command-line overrides it was made from).
 """
 
 import copy
@@ -24,16 +24,8 @@ _PACKAGE = Path(__file__).parent
 CONF = next(p for p in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if p.is_dir())
 
 # Only code below these may be named by a config, because a config may come from a stranger.
-TRUSTED = (
-    "torch.nn",
-    "torch.optim",
-    *(
-        f"trainlab.{family}"
-        for family in (
-            "data preprocess architectures initializers norms optimizers schedules clipping"
-        ).split()
-    ),
-)
+_FAMILIES = "data preprocess architectures initializers norms optimizers schedules clipping".split()
+TRUSTED = ("torch.nn", "torch.optim", *(f"trainlab.{family}" for family in _FAMILIES))
 
 # Settings that say how, where or under which name a run is computed, but do not decide its result.
 NOT_IDENTITY = frozenset(
@@ -129,8 +121,9 @@ def compose(overrides: Sequence[str] = ()) -> Config:
 def compose_jobs(loader: Any, master: Any, jobs: Sequence[Sequence[str]]) -> list[Config]:
     """The configs of a sweep's jobs, composed once per distinct choice of groups.
 
-    Composing costs tens of milliseconds, setting a value next to nothing: of each job only what changes
-    the composition (a group's option, an added or deleted key) goes through Hydra, plain values are set.
+    Composing costs tens of milliseconds, setting a value next to nothing: of each job only what
+    changes the composition (a group's option, an added or deleted key) goes through Hydra, plain
+    values are set.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import OverrideType
@@ -259,7 +252,7 @@ def explain(error: Exception) -> str:
 def flat(config: Config) -> dict[str, Any]:
     """The config under the names people type: groups by their option, settings by their dotted key.
 
-    >>> flat({"seed": 0, "optimizer": {"lr": 0.1}, "choices": {"optimizer": "sgd"}, "overrides": []})
+    >>> flat({"seed": 0, "optimizer": {"lr": 0.1}, "choices": {"optimizer": "sgd"}})
     {'optimizer': 'sgd', 'seed': 0, 'optimizer.lr': 0.1}
     """
     values = {group: option for group, option in config["choices"].items() if option is not None}
@@ -300,7 +293,7 @@ def _is_number(value: Any) -> bool:
 
 
 def stack_key(config: Config) -> str:
-    """Configs with the same key may train in one stack: they differ in seed and stackable numbers only."""
+    """Configs of one key may train in one stack: they differ in seed and stackable numbers only."""
     key = {k: v for k, v in config.items() if k not in NOT_IDENTITY and k != "seed"}
     for group in STACKABLE:
         key[group] = {k: "number" if _is_number(v) else v for k, v in config[group].items()}
@@ -312,10 +305,12 @@ def stack_key(config: Config) -> str:
 
 
 def build(members: Config | Sequence[Config], group: str, device: Any = "cpu") -> Callable | None:
-    """The component a group names, as a factory with the config's settings filled in; None if it names none.
+    """The component a group names, as a factory with the config's settings filled in; None if it
+    names none.
 
-    For several members of a stack, a number that differs between them becomes a column (R, 1) on `device`.
-    This is the only place where a config turns into code, and only trusted code is let in.
+    For several members of a stack, a number that differs between them becomes a column (R, 1) on
+    `device`. This is the only place where a config turns into code, and only trusted code is let
+    in.
     """
     configs = [members] if isinstance(members, dict) else members
     node, option = configs[0][group], configs[0]["choices"].get(group)
@@ -364,7 +359,8 @@ def _admit(target: str, allowed: Sequence[str], where: str) -> None:
 
 
 def _check_origin(component: Any, target: str, allowed: Sequence[str]) -> None:
-    # `torch.nn.x.os.system` begins like a trusted name, and is not: ask the object where it is from.
+    # `torch.nn.x.os.system` begins like a trusted name, and is not: ask the object where it is
+    # from.
     origin = getattr(component, "__module__", None) or ""
     if not _below(origin, (*allowed, "torch._C._nn")):
         raise UserError(

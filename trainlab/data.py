@@ -1,6 +1,7 @@
 """Datasets: raw examples in, three splits out.
 
-A dataset is a function `(data_dir, download, **settings) -> Examples`, named by a YAML file in conf/dataset.
+A dataset is a function `(data_dir, download, **settings) -> Examples`, named by a YAML file in
+conf/dataset.
 """
 
 import gzip
@@ -49,8 +50,9 @@ class Examples:
 class Data:
     """Examples on the device, preprocessed, with their splits.
 
-    `x` (N, *shape) float32; `y` (N,) int64 or (N, K) float32; `splits` name -> positions (n,) into both.
-    Targets of a regression are standardized on the training split; `target_scale` (K,) is their unit.
+    `x` (N, *shape) float32; `y` (N,) int64 or (N, K) float32; `splits` name -> positions (n,) into
+    both. Targets of a regression are standardized on the training split; `target_scale` (K,) is
+    their unit.
     """
 
     x: Tensor
@@ -68,7 +70,7 @@ class Data:
 
     @property
     def outputs(self) -> int:
-        """How many outputs a model needs: C logits, one for a binary task, K values for regression."""
+        """How many a model needs: C logits, one for a binary task, K values for regression."""
         if self.task == "classification":
             return len(self.classes)
         return 1 if self.task == "binary" else self.y.shape[1]
@@ -89,7 +91,7 @@ def read(config: Config) -> Examples:
 
 
 def prepare(examples: Examples, config: Config, device: torch.device) -> Data:
-    """Split, move to the device once, fit the preprocessing on the training split and apply it to all."""
+    """Split, move to the device, fit the preprocessing on the training split, apply it to all."""
     splits = split(examples, config["val_fraction"], config["test_fraction"], config["split_seed"])
     x = torch.from_numpy(np.ascontiguousarray(examples.x)).to(device).float()
     y = torch.from_numpy(np.ascontiguousarray(examples.y)).to(device)
@@ -307,7 +309,8 @@ _IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """An array from a file in the IDX format, gzipped or not: magic (0, 0, type, rank), sizes, values.
+    """An array from a file in the IDX format, gzipped or not: magic (0, 0, type, rank), sizes,
+    values.
 
     Raises UserError where the file is truncated, damaged, or something else.
     """

@@ -1,8 +1,9 @@
 """The training loop. There is one.
 
-It trains a stack of R runs at once; a single run is a stack of one. Nothing in the hot path reads a tensor
-back from the device or writes a file: outputs, losses and gradient lengths of a chunk of steps are kept as
-tensors and looked at together. Whatever happens "sometimes" is an `if due` line here.
+It trains a stack of R runs at once; a single run is a stack of one. Nothing in the hot path reads a
+tensor back from the device or writes a file: outputs, losses and gradient lengths of a chunk of
+steps are kept as tensors and looked at together. Whatever happens "sometimes" is an `if due` line
+here.
 """
 
 import contextlib
@@ -50,7 +51,7 @@ class Recipe(NamedTuple):
 
 @dataclass
 class Progress:
-    """What the loop carries from step to step besides the stack's values; all a checkpoint needs to add."""
+    """What the loop carries from step to step besides the stack's values."""
 
     optimizer: State
     best: Values  # copies of the stack's values, row by row from that member's best epoch
@@ -79,7 +80,8 @@ def fit(
     show: Callable[[list[Run], list[Row], float], None] = lambda runs, rows, share: None,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> list[Run]:
-    """Train the members of a stack, each into its run folder; those that were interrupted are returned.
+    """Train the members of a stack, each into its run folder; those that were interrupted are
+    returned.
 
     `resumed` are the members' checkpoints, all from one step. `show(runs, rows, share)` is told of
     every epoch, and with empty rows of the share that is done in between.
@@ -102,7 +104,7 @@ def fit(
         stack.train()
         while p.position < steps:
             index = order[:, p.position * batch_size : (p.position + _LOOK_EVERY) * batch_size]
-            first, outputs, losses, lengths = p.position, [], [], []
+            outputs, losses, lengths = [], [], []
             for x, y in _batches(data, index, batch_size):  # (R, B, …)
                 rate = lr[:, p.position : p.position + 1]
                 lengths.append(_step(stack, p, recipe, x, y, rate, outputs, losses))
@@ -163,7 +165,7 @@ def _step(
     outputs: list[Tensor],
     losses: list[Tensor],
 ) -> Tensor:
-    """One step of every member: the gradients' lengths (R, 1); outputs (R, B, C) and losses are appended."""
+    """One step of every member: the gradients' lengths (R, 1); outputs and losses are appended."""
     batch = y.shape[1]
     for a, b in _parts(batch, recipe.parts):
         with recipe.precision:
@@ -267,7 +269,7 @@ def _parts(batch: int, count: int) -> Iterator[tuple[int, int]]:
 
 @lru_cache(maxsize=16)
 def _mean_of(batch: int, shape: tuple[int, int], device: torch.device) -> Tensor:
-    """What each example's loss counts, so that the sum over a batch is its mean: 1/B, (R, B) or part of it."""
+    """The weights (R, B), or a part of them, that make the sum over a batch its mean: 1/B each."""
     return torch.full(shape, 1 / batch, device=device)
 
 
@@ -278,7 +280,8 @@ def _add(sums: dict[str, Tensor], more: dict[str, Tensor]) -> None:
 
 @contextlib.contextmanager
 def _overflow_guard(stack: Stack, p: Progress) -> Iterator[None]:
-    """fp16: undo the loss scale, take back the step of members whose gradient overflowed, adapt the scale.
+    """fp16: undo the loss scale, take back the step of members whose gradient overflowed, adapt the
+    scale.
 
     Halved after an overflow, doubled after 2,000 good steps, as torch.amp.GradScaler does.
     """
@@ -398,8 +401,8 @@ def _best(p: Progress, r: int, weights: Values) -> dict[str, Any]:
 
 
 def _finish(run: Run, r: int, stack: Stack, p: Progress, data: Data, recipe: Recipe) -> None:
-    """Write what member r leaves: the metrics of its best epoch, and with those weights, for the only
-    time, the test split."""
+    """Write what member r leaves: the metrics of its best epoch, and with those weights, for the
+    only time, the test split."""
     history = p.history[r]
     result = {
         "best_epoch": p.best_epoch[r],
@@ -437,5 +440,6 @@ def _divergence(config: Config, step: int, good: Row) -> str:
         remedies.append("norm=batch")
     return (
         f"the loss was not finite at step {step}; "
-        f"{f'last good epoch: {last}' if last else 'no epoch was good'}; try {' or '.join(remedies)}"
+        f"{f'last good epoch: {last}' if last else 'no epoch was good'}; "
+        f"try {' or '.join(remedies)}"
     )

@@ -1,7 +1,7 @@
 """Initial weights: functions `(weight, generator, **settings)` that fill a weight in place.
 
-Any function of torch.nn.init with a generator is one. Applied to the weights of linear and convolution
-layers, each from a stream of its own; biases start at 0, normalization layers as they are made.
+Any function of torch.nn.init with a generator is one. Applied to the weights of linear and
+convolution layers, each from a stream of its own; biases start at 0, norm layers as they are made.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ _RELU_FAMILY = frozenset(
 def initialize(model: nn.Module, init: Callable | None, seed: int) -> nn.Module:
     """Fill the weights of `model` in place, layer by layer; `init=None` leaves torch's own values.
 
-    The stream of a layer is named by the run's seed and the layer's place, so no layer shifts another's.
+    The stream of a layer is named by the run's seed and the layer's place: none shifts another's.
     """
     if init is None:
         return model

@@ -1,6 +1,7 @@
 """Normalization: a factory `(features, dims, **settings) -> nn.Module`.
 
-`features` is the number of units (dims=1: inputs (B, features)) or of channels (dims=2: (B, features, H, W)).
+`features` is the number of units (dims=1: inputs (B, features)) or of channels (dims=2: (B,
+features, H, W)).
 """
 
 from torch import nn

@@ -1,9 +1,9 @@
 """Optimizers: update rules on the parameter matrix, as in the textbooks.
 
-    rule(w, g, state, lr, **settings)    w, g (R, P); lr (R, 1); changes w and state in place
+    rule(w, g, state, lr, **settings)   w, g (R, P); lr (R, 1); changes w and state
 
-`state["m"]` is an (R, P) tensor, zero until first used; `state.t` counts the steps, this one included.
-Every setting is a number, or an (R, 1) column where the members of a stack differ in it.
+`state["m"]` is an (R, P) tensor, zero until first used; `state.t` counts the steps, this one
+included. A setting is a number, or an (R, 1) column where the members of a stack differ in it.
 """
 
 import torch

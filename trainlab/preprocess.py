@@ -1,7 +1,7 @@
 """Preprocessing: fitted on the training split only, then applied to every split.
 
-A preprocessing is a function `(x, limits, **settings) -> transform`: `x` (n, *shape) are the training inputs,
-`limits` the (low, high) of the data's type or (None, None).
+A preprocessing is a function `(x, limits, **settings) -> transform`: `x` (n, *shape) are the
+training inputs, `limits` the (low, high) of the data's type or (None, None).
 """
 
 from typing import NamedTuple
@@ -32,8 +32,8 @@ def scale(x: Tensor, limits: tuple[float | None, float | None]) -> Affine:
     low, high = limits
     if low is None or high is None:
         raise UserError(
-            "preprocess=scale needs data with a range of their own (images of bytes, say); these have "
-            "none. preprocess=minmax takes the range from the training split."
+            "preprocess=scale needs data with a range of their own (images of bytes, say); these "
+            "have none. preprocess=minmax takes the range from the training split."
         )
     return Affine(x.new_tensor(low), x.new_tensor(high - low))
 

@@ -1,4 +1,7 @@
-"""What people see while runs train, on stderr: a live line on a terminal, plain lines in a pipe, nothing with -q."""
+"""What people see while runs train: a live line on a terminal, plain lines in a pipe, none with -q.
+
+All of it goes to stderr.
+"""
 
 import sys
 import time

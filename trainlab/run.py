@@ -1,4 +1,4 @@
-"""From configs to results: what is finished is skipped, the rest is grouped into stacks, built, trained, written."""
+"""From configs to results: skip what is finished, stack the rest, build, train, write."""
 
 import json
 import signal
@@ -35,8 +35,8 @@ class Outcome:
 def train(configs: Sequence[Config]) -> list[Outcome | None]:
     """Train every config that is not trained yet; their outcomes, in the order given.
 
-    A single config that cannot be trained raises its error; in a sweep it is listed and the others go on.
-    None stands for a config that a smoke test leaves out.
+    A single config that cannot be trained raises its error; in a sweep it is listed and the others
+    go on. None stands for a config that a smoke test leaves out.
     """
     sweep, sources, few = len(configs) > 1, _Sources(), _few_seeds(configs)
     made = [Run(c, run_id(c, sources.fingerprint(c))) if c in few else None for c in configs]
@@ -87,13 +87,13 @@ def pick_device(name: str) -> torch.device:
         there = there and device.index < torch.cuda.device_count()
     if not there:
         raise UserError(
-            f"device={name}: there is no such device on this machine. Use device=auto or device=cpu."
+            f"device={name}: no such device on this machine. Use device=auto or device=cpu."
         )
     return device
 
 
 class _Sources:
-    """Data of the sweep's configs: read once per dataset, prepared once per preprocessing, the last one kept."""
+    """Data of the sweep's configs: read and prepared once for configs that agree, the last kept."""
 
     def __init__(self) -> None:
         self._fingerprints: dict[str, str] = {}
@@ -178,7 +178,10 @@ def _train_stack(
     try:
         config = runs[0].config
         device = pick_device(config["device"])
-        torch.use_deterministic_algorithms(config["deterministic"])
+        if torch.are_deterministic_algorithms_enabled() != config["deterministic"]:
+            # Only where it changes something: the call imports torch's compiler, as long as torch
+            # itself.
+            torch.use_deterministic_algorithms(config["deterministic"])
         examples = sources.data(config, device)
         _check_monitors(config, tasks.of(examples))
         # Everything that can be wrong with a config shows before its folder is touched.

@@ -1,4 +1,5 @@
-"""Learning-rate schedules: pure functions of the time, `schedule(at, **settings) -> lr` (R, T) or (R, 1).
+"""Learning-rate schedules: pure functions of the time, `schedule(at, **settings) -> lr` (R, T) or
+(R, 1).
 
 `at` says when: the steps asked about, the horizon, the starting rates and the metrics so far.
 Settings are numbers, or (R, 1) columns where the members of a stack differ.
@@ -58,7 +59,8 @@ def inverse_time(at: At, k: float | Tensor = 0.1, unit: str = "epoch") -> Tensor
 def cosine(at: At, final: float | Tensor = 0.0, unit: str = "step") -> Tensor:
     """η₀ (final + (1 − final) (1 + cos(π t / T)) / 2), T the last step's number.
 
-    Loshchilov & Hutter 2017, arXiv:1608.03983, without restarts. Equals torch's CosineAnnealingLR(T).
+    Loshchilov & Hutter 2017, arXiv:1608.03983, without restarts. Equals torch's
+    CosineAnnealingLR(T).
     """
     t, total = at.time(unit)
     share = 0.5 * (1 + torch.cos(torch.pi * t / max(total - 1, 1)))
@@ -73,7 +75,8 @@ def plateau(
     min_delta: float | Tensor = 1e-4,
     min_lr: float | Tensor = 0.0,
 ) -> Tensor:
-    """η times `factor` after each `patience`+1 epochs in which the monitored metric did not improve.
+    """η times `factor` after each `patience`+1 epochs in which the monitored metric did not
+    improve.
 
     A pure function of the metric's history, so a resumed run needs nothing saved. Equals torch's
     ReduceLROnPlateau with its relative threshold.

@@ -5,9 +5,10 @@
     monitor: val_loss   # text: a column of metrics.csv
     hidden: [128, 64]   # int >= 1: units of each hidden layer
 
-Before the colon stand alternatives joined by "or": `number` or `int`, with a bound (`> 0`, `in [0, 1)`) or
-without; `bool`; `text`; `any`; or a literal word such as `null`, `all`, `seconds`. A list checks its items.
-A value without such a comment must be of its default's type. One place holds default, range and meaning.
+Before the colon stand alternatives joined by "or": `number` or `int`, with a bound (`> 0`,
+`in [0, 1)`) or without; `bool`; `text`; `any`; or a literal word such as `null`, `all`, `seconds`.
+A list checks its items. A value without such a comment must be of its default's type. So one place
+holds a setting's default, range and meaning.
 """
 
 import math
@@ -90,7 +91,7 @@ _TYPES = {bool: "bool", int: "int", float: "number", str: "text", type(None): "a
 
 @cache
 def read(path: Path) -> tuple[str, dict[str, Setting]]:
-    """The description (first comment line) and the settings of one YAML file, nested keys dotted."""
+    """The description (first comment line) and the settings of a YAML file, nested keys dotted."""
     text = path.read_text(encoding="utf-8")
     lines = text.splitlines()
     comments = [line[1:].strip() for line in lines if line.startswith("#")]

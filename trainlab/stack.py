@@ -1,7 +1,8 @@
 """Models as rows of one matrix.
 
-All trainable parameters of R models of one architecture live in `w` (R, P), their gradients in `g` (R, P),
-so an optimizer is a few lines on two matrices, however many layers there are. A single run is a stack of one.
+All trainable parameters of R models of one architecture live in `w` (R, P), their gradients in `g`
+(R, P), so an optimizer is a few lines on two matrices, however many layers there are. A single run
+is a stack of one.
 """
 
 import copy
@@ -15,8 +16,9 @@ from torch.func import functional_call, vmap
 
 # Layers that treat every number by itself, so that leading axes do not matter.
 _ELEMENTWISE = (
-    nn.Identity, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh,
-    nn.Sigmoid, nn.Softplus, nn.Hardtanh, nn.ReLU6, nn.Hardswish, nn.Hardsigmoid, nn.Softsign, nn.LogSigmoid,
+    nn.Identity, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish,
+    nn.Tanh, nn.Sigmoid, nn.Softplus, nn.Hardtanh, nn.ReLU6, nn.Hardswish, nn.Hardsigmoid,
+    nn.Softsign, nn.LogSigmoid,
 )  # fmt: skip
 
 Values = dict[str, Tensor]  # of a whole stack: "w" (R, P), and each buffer (R, *shape)
@@ -25,8 +27,9 @@ Values = dict[str, Tensor]  # of a whole stack: "w" (R, P), and each buffer (R, 
 class Stack:
     """R models of one architecture as one: `stack(x)` maps (R, B, *inputs) to (R, B, outputs).
 
-    With R = 1 the model is called as it is, its parameters being views into `w`. Plain dense nets run as
-    batched matrix products, everything else under vmap; members agree with their solo runs either way.
+    With R = 1 the model is called as it is, its parameters being views into `w`. Plain dense nets
+    run as batched matrix products, everything else under vmap; members agree with their solo runs
+    either way.
 
     >>> models = [nn.Linear(3, 2), nn.Linear(3, 2)]
     >>> stack = Stack(models)
@@ -86,11 +89,9 @@ class Stack:
 
         On top of what is there if `add`.
         """
-        if weights is None:
-            weights = torch.ones_like(loss)
-        gradients = torch.autograd.grad(
-            loss, list(self.leaves.values()), weights, materialize_grads=True
-        )
+        # A scalar, because torch imports sympy (0.4 s) to compare the shapes of anything else.
+        total = loss.sum() if weights is None else torch.dot(loss.flatten(), weights.flatten())
+        gradients = torch.autograd.grad(total, list(self.leaves.values()), materialize_grads=True)
         rows = [gradient.reshape(self.size, -1) for gradient in gradients]
         if add:
             self.g += torch.cat(rows, 1)
@@ -191,7 +192,7 @@ def _batch_norm(
     running_var: Tensor | None = None,
     num_batches_tracked: Tensor | None = None,
 ) -> Tensor:
-    """Batch normalization knows no batch of models, but R times as many features are the same thing."""
+    """Batch normalization of R models is that of one model with R times as many features."""
     members, batch, features = x.shape
     if layer.training and num_batches_tracked is not None:
         num_batches_tracked += 1
@@ -217,9 +218,9 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 class _Linear(torch.autograd.Function):
     """Linear layers of all members as batched products.
 
-    Its backward multiplies in the order of torch's own linear layer (baddbmm's own backward transposes the
-    product), so that on a CPU members of the usual widths equal their solo runs to the last bit. Products
-    with a narrow side go through other kernels and agree to rounding.
+    Its backward multiplies in the order of torch's own linear layer (baddbmm's own backward
+    transposes the product), so that on a CPU members of the usual widths equal their solo runs to
+    the last bit. Products with a narrow side go through other kernels and agree to rounding.
     """
 
     @staticmethod

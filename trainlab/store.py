@@ -1,4 +1,5 @@
-"""Run folders: identity, status, metrics, checkpoints, resume. The only module that writes a run's files.
+"""Run folders: identity, status, metrics, checkpoints, resume. The only module that writes a run's
+files.
 
     outputs/<study>/<run id>/
         config.yaml  .hydra/overrides.yaml  env.json   what was asked for, and where it ran
@@ -7,8 +8,9 @@
         result.json                                    flat; what tables are made of
         checkpoints/{last,best}.pt                     torch.load(weights_only=True)
 
-Files are written beside, synced and renamed, so whatever moment a process dies at, a reader finds the old
-file or the new one. A lock that dies with its holder keeps two processes from training one run.
+Files are written beside, synced and renamed, so whatever moment a process dies at, a reader finds
+the old file or the new one. A lock that dies with its holder keeps two processes from training one
+run.
 """
 
 import csv
@@ -126,7 +128,7 @@ class Run:
                 child.unlink()
 
     def start(self, rows: list[Row]) -> None:
-        """Write what was asked for; `rows` are the epochs a checkpoint knows of (none for a new run)."""
+        """Write what was asked for; `rows` are the epochs that a checkpoint knows of."""
         for folder in (".hydra", "checkpoints"):
             (self.path / folder).mkdir(exist_ok=True)
         _write_text(self.path / "config.yaml", _yaml(self.config))

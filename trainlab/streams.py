@@ -1,8 +1,9 @@
-"""Random numbers by name: a generator is seeded from (seed, purpose, place), and nothing of it is ever saved.
+"""Random numbers by name: a generator is seeded from (seed, purpose, place), and nothing of it is
+ever saved.
 
-Drawing for one purpose never shifts what another draws; a resumed run, or a member of a stack, draws
-exactly what the undisturbed solo run draws. Generators live on the CPU, so that results do not depend
-on the device.
+Drawing for one purpose never shifts what another draws; a resumed run, or a member of a stack,
+draws exactly what the undisturbed solo run draws. Generators live on the CPU, so that results do
+not depend on the device.
 """
 
 import hashlib

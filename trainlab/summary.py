@@ -22,7 +22,7 @@ class Layer:
 
 
 def layers(model: nn.Module, shape: tuple[int, ...]) -> list[Layer]:
-    """Rows in the order of the forward pass, found by sending one batch of zeros through the model."""
+    """Rows in the order of the forward pass, found by sending zeros through the model."""
     rows: list[Layer] = []
     hooks = []
 

@@ -20,7 +20,7 @@ _NOT_VARIED = ("seed",)
 
 
 def find_runs(folder: Path) -> list[dict[str, Any]]:
-    """Every run below a folder, oldest first: its typed settings, then the fields of result.json."""
+    """Every run below a folder, oldest first: config, overrides, result, reason, folder."""
     found = []
     for path in folder.rglob("status.json"):
         status = read_json(path)
@@ -48,7 +48,7 @@ def find_runs(folder: Path) -> list[dict[str, Any]]:
 
 
 def varied(entries: Sequence[dict[str, Any]]) -> list[str]:
-    """The settings somebody typed in which the runs differ, as typed; the seed is not one of them."""
+    """The settings, as typed, in which the runs differ; the seed is not one of them."""
     typed = dict.fromkeys(
         text.lstrip("+~").partition("=")[0].partition("@")[0]
         for entry in entries
@@ -93,7 +93,8 @@ def metric_of(entries: Sequence[dict[str, Any]]) -> str:
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and half-width of its 95 % confidence interval (Student's t; NaN for fewer than two values).
+    """Mean and half-width of its 95 % confidence interval (Student's t; NaN for fewer than two
+    values).
 
     >>> interval([1.0, 2.0, 3.0])
     (2.0, 2.484...)
@@ -110,7 +111,7 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def summarize(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Runs that differ only in the seed as one row: n, mean and 95 % half-width of each metric; best first."""
+    """One row per recipe, its seeds together: n, mean and 95 % half-width; best first."""
     keys, rank_by = varied(entries), metric_of(entries)
     test = rank_by.replace("val_", "test_")
     groups: dict[tuple, list[dict[str, Any]]] = {}

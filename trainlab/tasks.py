@@ -1,6 +1,7 @@
 """Tasks: what the outputs mean, the loss per example, and the metrics.
 
-A task is made from the data; it has the `names` of its metrics and three methods. Shapes: R runs, B examples, C outputs; runs never mix.
+A task is made from the data; it has the `names` of its metrics and three methods. Shapes: R runs,
+B examples, C outputs; runs never mix.
 
     loss(outputs (R, B, C), y)             -> (R, B)      what is minimized, per example
     sums(outputs, losses, y)               -> {name: (R, …)}  statistics that add up over batches
@@ -51,8 +52,11 @@ class Binary(Classification):
 
 
 class Regression:
-    """K real targets, standardized for training: mean squared error of the standardized targets (`loss`),
-    mean absolute error in the targets' own units (`mae`), and R² (`r2`)."""
+    """K real targets, standardized for training.
+
+    `loss` is the mean squared error of the standardized targets, `mae` the mean absolute error in
+    their own units, `r2` the share of variance explained.
+    """
 
     names = ("loss", "mae", "r2")
 
