@@ -83,7 +83,9 @@ def by_hand(config, make_optimizer, epochs):
     ],
 )
 def test_equals_a_plain_torch_loop(train, overrides, make, norm):
-    overrides = [*overrides, f"norm={norm}", "epochs=3", "seed=4"]
+    # Standardized per feature: a pixel that is constant but not 0 has a gradient of nothing but
+    # rounding under batch norm, which adam would blow up to whole steps.
+    overrides = [*overrides, f"norm={norm}", "preprocess=standardize", "epochs=3", "seed=4"]
     (outcome,) = train(*overrides)
     expected = by_hand(compose(overrides), make, 3)
     rows = [(r["train_loss"], r["val_loss"], r["val_accuracy"]) for r in metrics(outcome)]

@@ -38,6 +38,22 @@ def test_scale_uses_the_range_of_the_type():
         preprocess.scale(torch.zeros(1, 1), (None, None))
 
 
+def test_channels_of_images_are_standardized_over_all_pixels():
+    images = torch.randn(40, 3, 5, 6, generator=torch.Generator().manual_seed(0)) * 4 + 2
+    columns = images.permute(0, 2, 3, 1).reshape(-1, 3)  # one row per pixel, one column per channel
+    theirs = sk.StandardScaler().fit_transform(columns.numpy())
+    for ours in (preprocess.channel_standardize, preprocess.auto):
+        done = ours(images, (None, None))(images)
+        np.testing.assert_allclose(done.permute(0, 2, 3, 1).reshape(-1, 3), theirs, atol=1e-5)
+
+
+def test_channels_need_images_and_auto_takes_the_features_of_everything_else(x):
+    with pytest.raises(UserError, match="needs images"):
+        preprocess.channel_standardize(x, (None, None))
+    transform = preprocess.auto(x, (None, None))
+    np.testing.assert_allclose(transform(x), sk.StandardScaler().fit_transform(x), atol=1e-5)
+
+
 def test_validation_and_test_data_do_not_enter_the_fit():
     config = compose(["preprocess=standardize"])
     data = prepare(read(config), config, torch.device("cpu"))

@@ -17,4 +17,4 @@ def norm(g: Tensor, lengths: Tensor, max: float | Tensor = 1.0) -> None:
     Pascanu, Mikolov & Bengio 2013, arXiv:1211.5063. Equals torch's clip_grad_norm_ (up to its
     1e-6).
     """
-    g.mul_((max / lengths).clamp_(max=1.0).nan_to_num_(1.0))
+    g.mul_((max / lengths).clamp_(max=1.0).nan_to_num_(1.0).to(g.dtype))

@@ -330,8 +330,15 @@ def build(members: Config | Sequence[Config], group: str, device: Any = "cpu") -
             import torch
 
             column = [[float(v)] for v in values]
-            settings[key] = torch.tensor(column, dtype=torch.float32, device=device)
+            settings[key] = torch.tensor(column, dtype=widest(device), device=device)
     return partial(component, **settings)
+
+
+def widest(device: Any) -> Any:
+    """The widest floats of a device, for sums and settings: float64, which mps does not have."""
+    import torch
+
+    return torch.float32 if torch.device(device).type == "mps" else torch.float64
 
 
 def _find(target: str, where: str) -> Callable:

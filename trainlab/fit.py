@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from trainlab import tasks
-from trainlab.config import Config, build
+from trainlab.config import Config, build, widest
 from trainlab.data import Data
 from trainlab.optimizers import State
 from trainlab.schedules import At, higher_is_better
@@ -42,7 +42,7 @@ class Recipe(NamedTuple):
     update: Callable  # optimizers: (w, g, state, lr)
     schedule: Callable  # schedules: (at) -> (R, T)
     clip: Callable | None  # clipping: (g, lengths)
-    lr: Tensor  # (R, 1) starting rates
+    lr: Tensor  # (R, 1) starting rates, float64
     task: Any
     precision: contextlib.AbstractContextManager
     scaled: bool  # whether the loss is scaled (fp16)
@@ -100,7 +100,7 @@ def fit(
         order = train[_orders(runs, p.epoch, n).to(train.device)]  # (R, n)
         numbers = p.epoch * steps + torch.arange(steps, device=stack.device)
         at = At(recipe.lr, numbers, epochs * steps, p.epoch, epochs, p.history)
-        lr = recipe.schedule(at).expand(len(runs), steps)  # (R, T)
+        lr = recipe.schedule(at).float().expand(len(runs), steps)  # (R, T)
         stack.train()
         while p.position < steps:
             index = order[:, p.position * batch_size : (p.position + _LOOK_EVERY) * batch_size]
@@ -118,7 +118,10 @@ def fit(
             )
             _add(
                 p.sums,
-                {"length": torch.cat(lengths, 1).double().sum(1), "finite": loss.isfinite().sum(1)},
+                {
+                    "length": torch.cat(lengths, 1).sum(1, dtype=widest(stack.device)),
+                    "finite": loss.isfinite().sum(1),
+                },
             )
             p.seconds = before + (time.perf_counter() - clock) / len(runs)
             if p.position < steps:
@@ -194,7 +197,7 @@ def _recipe(runs: Sequence[Run], data: Data, device: torch.device) -> Recipe:
     assert update is not None
     assert schedule is not None
     rates = [[config["optimizer"]["lr"]] for config in configs]
-    lr = torch.tensor(rates, dtype=torch.float32, device=device)
+    lr = torch.tensor(rates, dtype=widest(device), device=device)
     name, parts = configs[0]["precision"], configs[0]["accumulate"]
     kind = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
     precision = torch.autocast(device.type, dtype=kind) if kind else _NOTHING

@@ -23,23 +23,29 @@ class State(dict):
         return self[name]
 
 
+Number = float | Tensor  # a number for all members, or a column (R, 1) float64
+
+
+def _as(number: Number, like: Tensor) -> Number:
+    """Columns are float64, so that 1 − β₂ keeps its digits; this is where they join `like`."""
+    return number.to(like.dtype) if isinstance(number, Tensor) else number
+
+
 def _descend(w: Tensor, direction: Tensor, lr: Tensor) -> None:
     """w ← w − lr · direction in one pass."""
     w.addcmul_(direction, lr, value=-1)
 
 
-def _plus(a: Tensor, b: Tensor, factor: float | Tensor) -> Tensor:
+def _plus(a: Tensor, b: Tensor, factor: Number, out: Tensor | None = None) -> Tensor:
     """a + factor · b in one pass."""
-    return (
-        torch.addcmul(a, b, factor) if isinstance(factor, Tensor) else torch.add(a, b, alpha=factor)
-    )
-
-
-def _accumulate(v: Tensor, g: Tensor, factor: float | Tensor) -> Tensor:
-    """v ← g + factor · v in one pass."""
     if isinstance(factor, Tensor):
-        return torch.addcmul(g, v, factor, out=v)
-    return torch.add(g, v, alpha=factor, out=v)
+        return torch.addcmul(a, b, _as(factor, a), out=out)
+    return torch.add(a, b, alpha=factor, out=out)
+
+
+def _mean_square(v: Tensor, g: Tensor, rho: Number) -> Tensor:
+    """v ← ρ v + (1 − ρ) g²."""
+    return v.mul_(_as(rho, g)).addcmul_(g * _as(1 - rho, g), g)
 
 
 def sgd(w: Tensor, g: Tensor, state: State, lr: Tensor) -> None:
@@ -47,28 +53,24 @@ def sgd(w: Tensor, g: Tensor, state: State, lr: Tensor) -> None:
     _descend(w, g, lr)
 
 
-def momentum(
-    w: Tensor, g: Tensor, state: State, lr: Tensor, momentum: float | Tensor = 0.9
-) -> None:
+def momentum(w: Tensor, g: Tensor, state: State, lr: Tensor, momentum: Number = 0.9) -> None:
     """Heavy ball: v ← ρ v + g; w ← w − η v (Polyak 1964). Equals torch.optim.SGD(momentum=ρ)."""
-    _descend(w, _accumulate(state["v"], g, momentum), lr)
+    _descend(w, _plus(g, state["v"], momentum, out=state["v"]), lr)
 
 
-def nesterov(
-    w: Tensor, g: Tensor, state: State, lr: Tensor, momentum: float | Tensor = 0.9
-) -> None:
+def nesterov(w: Tensor, g: Tensor, state: State, lr: Tensor, momentum: Number = 0.9) -> None:
     """v ← ρ v + g; w ← w − η (g + ρ v): momentum in the variables of the look-ahead point.
 
     Nesterov 1983, in the form of Sutskever et al. 2013. Equals torch.optim.SGD(nesterov=True).
     """
-    v = _accumulate(state["v"], g, momentum)
+    v = _plus(g, state["v"], momentum, out=state["v"])
     _descend(w, _plus(g, v, momentum), lr)
 
 
-def adagrad(w: Tensor, g: Tensor, state: State, lr: Tensor, eps: float | Tensor = 1e-7) -> None:
+def adagrad(w: Tensor, g: Tensor, state: State, lr: Tensor, eps: Number = 1e-7) -> None:
     """G ← G + g²; w ← w − η g / √(G + ε) (Duchi, Hazan & Singer 2011)."""
     total = state["G"].addcmul_(g, g)
-    _descend(w, g * (total + eps).rsqrt_(), lr)
+    _descend(w, g * (total + _as(eps, g)).rsqrt_(), lr)
 
 
 def adadelta(
@@ -76,17 +78,17 @@ def adadelta(
     g: Tensor,
     state: State,
     lr: Tensor,
-    rho: float | Tensor = 0.95,
-    eps: float | Tensor = 1e-6,
+    rho: Number = 0.95,
+    eps: Number = 1e-6,
 ) -> None:
     """E ← ρE + (1−ρ)g²; Δ = g √((D + ε)/(E + ε)); D ← ρD + (1−ρ)Δ²; w ← w − η Δ.
 
     Zeiler 2012, arXiv:1212.5701. Equals torch.optim.Adadelta.
     """
-    gradients, updates = state["E"], state["D"]
-    gradients.lerp_(g.square(), _weight(1 - rho, g))
-    delta = ((updates + eps) / (gradients + eps)).sqrt_().mul_(g)
-    updates.lerp_(delta.square(), _weight(1 - rho, g))
+    eps = _as(eps, g)
+    gradients = _mean_square(state["E"], g, rho)
+    delta = ((state["D"] + eps) / (gradients + eps)).sqrt_().mul_(g)
+    _mean_square(state["D"], delta, rho)
     _descend(w, delta, lr)
 
 
@@ -95,12 +97,12 @@ def rmsprop(
     g: Tensor,
     state: State,
     lr: Tensor,
-    rho: float | Tensor = 0.9,
-    eps: float | Tensor = 1e-7,
+    rho: Number = 0.9,
+    eps: Number = 1e-7,
 ) -> None:
     """E ← ρE + (1−ρ)g²; w ← w − η g / √(E + ε) (Hinton 2012, lecture 6 of his course)."""
-    average = state["E"].lerp_(g.square(), _weight(1 - rho, g))
-    _descend(w, g * (average + eps).rsqrt_(), lr)
+    average = _mean_square(state["E"], g, rho)
+    _descend(w, g * (average + _as(eps, g)).rsqrt_(), lr)
 
 
 def adam(
@@ -108,19 +110,19 @@ def adam(
     g: Tensor,
     state: State,
     lr: Tensor,
-    beta1: float | Tensor = 0.9,
-    beta2: float | Tensor = 0.999,
-    eps: float | Tensor = 1e-7,
+    beta1: Number = 0.9,
+    beta2: Number = 0.999,
+    eps: Number = 1e-7,
 ) -> None:
     """m ← β₁m + (1−β₁)g; v ← β₂v + (1−β₂)g²; w ← w − η m̂ / (√v̂ + ε), m̂ = m/(1−β₁ᵗ), v̂ = v/(1−β₂ᵗ).
 
     Kingma & Ba 2015, arXiv:1412.6980. Equals torch.optim.Adam.
     """
-    m = state["m"].lerp_(g, _weight(1 - beta1, g))
-    v = state["v"].lerp_(g.square(), _weight(1 - beta2, g))
-    step = lr / (1 - beta1**state.t)
-    denominator = v.sqrt().div_((1 - beta2**state.t) ** 0.5).add_(eps)
-    _descend(w, m / denominator, step)
+    m = state["m"].lerp_(g, _as(1 - beta1, g))
+    v = _mean_square(state["v"], g, beta2)
+    step = _as(lr / (1 - beta1**state.t), g)
+    root = _as((1 - beta2**state.t) ** 0.5, g)
+    w.addcdiv_(m * step, v.sqrt().div_(root).add_(_as(eps, g)), value=-1)
 
 
 def adamw(
@@ -128,16 +130,11 @@ def adamw(
     g: Tensor,
     state: State,
     lr: Tensor,
-    beta1: float | Tensor = 0.9,
-    beta2: float | Tensor = 0.999,
-    eps: float | Tensor = 1e-8,
-    weight_decay: float | Tensor = 0.01,
+    beta1: Number = 0.9,
+    beta2: Number = 0.999,
+    eps: Number = 1e-8,
+    weight_decay: Number = 0.01,
 ) -> None:
     """w ← (1 − η λ) w, then adam's step (Loshchilov & Hutter 2019, arXiv:1711.05101)."""
-    w.mul_(1 - lr * weight_decay)
+    w.mul_(_as(1 - lr * weight_decay, w))
     adam(w, g, state, lr, beta1, beta2, eps)
-
-
-def _weight(share: float | Tensor, like: Tensor) -> float | Tensor:
-    """lerp wants a tensor weight of the data's type."""
-    return share.to(like) if isinstance(share, Tensor) else share

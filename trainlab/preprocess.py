@@ -48,6 +48,27 @@ def standardize(x: Tensor, limits: tuple[float | None, float | None]) -> Affine:
     return Affine(x.mean(0), _nonzero(x.std(0, correction=0)))
 
 
+def channel_standardize(x: Tensor, limits: tuple[float | None, float | None]) -> Affine:
+    """Mean 0 and variance 1 for each channel of images (n, C, H, W), one scale for all its pixels.
+
+    Unlike `standardize` it does not blow up the pixels that are nearly always black.
+    """
+    if x.dim() < 3:
+        raise UserError(
+            f"preprocess=channel_standardize needs images (channels, height, width), and an input "
+            f"of these data has shape {tuple(x.shape[1:])}. Use preprocess=standardize."
+        )
+    over = [0, *range(2, x.dim())]
+    return Affine(
+        x.mean(over, keepdim=True)[0], _nonzero(x.std(over, correction=0, keepdim=True))[0]
+    )
+
+
+def auto(x: Tensor, limits: tuple[float | None, float | None]) -> Affine:
+    """Mean 0 and variance 1: of each channel for images, of each feature for everything else."""
+    return channel_standardize(x, limits) if x.dim() > 2 else standardize(x, limits)
+
+
 def minmax(x: Tensor, limits: tuple[float | None, float | None]) -> Affine:
     """Each feature to [0, 1]; equals scikit-learn's MinMaxScaler."""
     low = x.amin(0)

@@ -12,7 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trainlab.config import widest
 from trainlab.data import Data
+
+
+def _sum(values: Tensor) -> Tensor:
+    """Over the examples, (R, B, …) -> (R, …), in the widest floats there are."""
+    return values.sum(1, dtype=widest(values.device))
 
 
 class Classification:
@@ -31,9 +37,9 @@ class Classification:
 
     def sums(self, outputs: Tensor, losses: Tensor, y: Tensor) -> dict[str, Tensor]:
         return {
-            "n": torch.full_like(losses[:, 0], losses.shape[1], dtype=torch.float64),
-            "loss": losses.double().sum(1),
-            "right": self.right(outputs, y).double().sum(1),
+            "n": torch.full_like(losses[:, 0], losses.shape[1]),
+            "loss": _sum(losses),
+            "right": _sum(self.right(outputs, y)),
         }
 
     def metrics(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -68,14 +74,14 @@ class Regression:
         return (outputs - y).square().mean(-1)
 
     def sums(self, outputs: Tensor, losses: Tensor, y: Tensor) -> dict[str, Tensor]:
-        errors, targets = (outputs - y).double(), y.double()
+        errors = outputs - y
         return {
-            "n": torch.full_like(losses[:, 0], losses.shape[1], dtype=torch.float64),
-            "loss": losses.double().sum(1),
-            "absolute": (errors.abs() * self.scale).mean(-1).sum(1),
-            "squared": errors.square().sum(1),  # (R, K)
-            "y": targets.sum(1),
-            "yy": targets.square().sum(1),
+            "n": torch.full_like(losses[:, 0], losses.shape[1]),
+            "loss": _sum(losses),
+            "absolute": _sum((errors.abs() * self.scale).mean(-1)),
+            "squared": _sum(errors.square()),  # (R, K)
+            "y": _sum(y),
+            "yy": _sum(y.square()),
         }
 
     def metrics(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
