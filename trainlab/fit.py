@@ -100,7 +100,7 @@ def fit(
         order = train[_orders(runs, p.epoch, n).to(train.device)]  # (R, n)
         numbers = p.epoch * steps + torch.arange(steps, device=stack.device)
         at = At(recipe.lr, numbers, epochs * steps, p.epoch, epochs, p.history)
-        lr = recipe.schedule(at).float().expand(len(runs), steps)  # (R, T)
+        lr = recipe.schedule(at).expand(len(runs), steps)  # (R, T)
         stack.train()
         while p.position < steps:
             index = order[:, p.position * batch_size : (p.position + _LOOK_EVERY) * batch_size]

@@ -33,7 +33,7 @@ def _as(number: Number, like: Tensor) -> Number:
 
 def _descend(w: Tensor, direction: Tensor, lr: Tensor) -> None:
     """w ← w − lr · direction in one pass."""
-    w.addcmul_(direction, lr, value=-1)
+    w.addcmul_(direction, _as(lr, w), value=-1)
 
 
 def _plus(a: Tensor, b: Tensor, factor: Number, out: Tensor | None = None) -> Tensor:
