@@ -83,7 +83,7 @@ def adam(parameters) -> torch.optim.Optimizer:
     return torch.optim.Adam(parameters, lr=0.001)
 
 
-DIGITS = ["arch.hidden=[100,100]", "batch_size=32", "epochs=50"]
+DIGITS = ["arch.hidden=[100,100]", "batch_size=32", "epochs=30"]
 # The size of MNIST, in random pixels: speed does not depend on what they show.
 LARGE = ["arch.hidden=[300,100]", "batch_size=128", "epochs=5"]
 
@@ -93,7 +93,7 @@ def main() -> None:
     folder = tempfile.mkdtemp()
     common = ["quiet=true", f"output_dir={folder}", "device=cpu"]
 
-    def compare(name, overrides, make, goal, seeds=1, rates=(None,), rounds=7) -> Comparison:
+    def compare(name, overrides, make, goal, seeds=1, rates=(None,), rounds=15) -> Comparison:
         configs = [
             compose([*common, *overrides, f"seed={seed}", *([f"optimizer.lr={lr}"] if lr else [])])
             for seed in range(seeds)
@@ -112,7 +112,7 @@ def main() -> None:
         compare("digits 64-100-100-10, adam", [*DIGITS, "optimizer=adam"], adam, 0.85),
         compare(
             "32 digits runs as a stack, per run", [*DIGITS, "optimizer=momentum"], momentum, 0.55,
-            seeds=8, rates=(0.003, 0.01, 0.03, 0.05), rounds=5,
+            seeds=8, rates=(0.003, 0.01, 0.03, 0.05), rounds=7,
         ),
     ]  # fmt: skip
     generator = torch.Generator().manual_seed(0)
@@ -124,7 +124,9 @@ def main() -> None:
     read, data.read = data.read, lambda config: large
     try:
         comparisons.append(
-            compare("784-300-100-10, momentum", [*LARGE, "optimizer=momentum"], momentum, 1.02)
+            compare(
+                "784-300-100-10, momentum", [*LARGE, "optimizer=momentum"], momentum, 1.02, rounds=9
+            )
         )
     finally:
         data.read = read

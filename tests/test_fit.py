@@ -344,3 +344,17 @@ def test_checkpoints_load_into_an_ordinary_module(train):
         right = (model(examples.x[examples.splits["test"]]).argmax(1)
                  == examples.y[examples.splits["test"]])  # fmt: skip
     assert right.float().mean().item() == pytest.approx(outcomes[1].run.result()["test_accuracy"])
+
+
+@pytest.mark.parametrize("norm", ["batch", "layer"])
+def test_a_last_batch_of_one_example_is_left_out(train, norm):
+    """Batch norm cannot train on one example, and whether there is one is nobody's business."""
+    (outcome,) = train(
+        "max_examples=93", "batch_size=6", "epochs=1", f"norm={norm}", "arch.hidden=[8]"
+    )
+    split = data.prepare(
+        data.read(outcome.run.config), outcome.run.config, torch.device("cpu")
+    ).splits
+    assert len(split["train"]) % 6 == 1
+    assert outcome.status == "done", outcome.reason
+    assert outcome.run.result()["steps"] == len(split["train"]) // 6

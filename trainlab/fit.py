@@ -27,12 +27,8 @@ from trainlab.store import Row, Run
 from trainlab.streams import stream
 
 _LOOK_EVERY = 50  # steps between two looks at losses, clock and metrics
-_GATHERED_BYTES = (
-    2**19
-)  # inputs gathered at once: many small batches, or one large one, that stays in cache
-_EVALUATED_NUMBERS = 2**20  # numbers of the inputs per evaluation batch
-
-
+_GATHERED_BYTES = 2**19  # of inputs at once: many small batches or one large, still in the cache
+_EVALUATED_NUMBERS = 2**20  # of inputs per evaluation batch
 _NOTHING = contextlib.nullcontext()
 
 
@@ -80,16 +76,14 @@ def fit(
     show: Callable[[list[Run], list[Row], float], None] = lambda runs, rows, share: None,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> list[Run]:
-    """Train the members of a stack, each into its run folder; those that were interrupted are
-    returned.
+    """Train the members of a stack, each into its run folder; returns those that were interrupted.
 
     `resumed` are the members' checkpoints, all from one step. `show(runs, rows, share)` is told of
     every epoch, and with empty rows of the share that is done in between.
     """
     runs, config, train = list(runs), runs[0].config, data.splits["train"]
-    n, epochs, patience = len(train), config["epochs"], config["stop"]["patience"]
-    batch_size = n if config["batch_size"] == "all" else min(config["batch_size"], n)
-    steps = math.ceil(n / batch_size)
+    epochs, patience = config["epochs"], config["stop"]["patience"]
+    n, batch_size, steps = _sizes(len(train), config["batch_size"])
     every, by_time = config["checkpoint"]["every"], config["checkpoint"]["unit"] == "seconds"
     recipe = _recipe(runs, data, stack.device)
     p = _resume(stack, resumed) if resumed else _begin(stack, recipe.scaled)
@@ -97,7 +91,7 @@ def fit(
 
     while runs and p.epoch < epochs:
         clock, before = time.perf_counter(), p.seconds
-        order = train[_orders(runs, p.epoch, n).to(train.device)]  # (R, n)
+        order = train[_orders(runs, p.epoch, len(train)).to(train.device)][:, :n]
         numbers = p.epoch * steps + torch.arange(steps, device=stack.device)
         at = At(recipe.lr, numbers, epochs * steps, p.epoch, epochs, p.history)
         lr = recipe.schedule(at).expand(len(runs), steps)  # (R, T)
@@ -112,17 +106,11 @@ def fit(
                 if interrupted():
                     break
             loss = torch.cat(losses, 1)  # (R, examples of these steps)
-            _add(
-                p.sums,
-                recipe.task.sums(torch.cat(outputs, 1), loss, data.y[index[:, : loss.shape[1]]]),
-            )
-            _add(
-                p.sums,
-                {
-                    "length": torch.cat(lengths, 1).sum(1, dtype=widest(stack.device)),
-                    "finite": loss.isfinite().sum(1),
-                },
-            )
+            seen = data.y[index[:, : loss.shape[1]]]
+            sums = recipe.task.sums(torch.cat(outputs, 1), loss, seen)
+            sums["length"] = torch.cat(lengths, 1).sum(1, dtype=widest(stack.device))
+            sums["finite"] = loss.isfinite().sum(1)
+            _add(p.sums, sums)
             p.seconds = before + (time.perf_counter() - clock) / len(runs)
             if p.position < steps:
                 if interrupted() or (by_time and due(saved, every)):
@@ -189,6 +177,20 @@ def _step(
 
 
 # ---------------------------------------------------------------- before the loop
+
+
+def _sizes(examples: int, wanted: int | str) -> tuple[int, int, int]:
+    """Examples used in an epoch, batch size, and steps.
+
+    A last batch of a single example is left out (another one every epoch): batch norm cannot
+    use it, and it would weigh as much as a whole batch.
+
+    >>> _sizes(65, 32), _sizes(66, 32), _sizes(65, "all")
+    ((64, 32, 2), (66, 32, 3), (65, 65, 1))
+    """
+    batch_size = examples if wanted == "all" else min(int(wanted), examples)
+    n = examples - 1 if batch_size > 1 and examples % batch_size == 1 else examples
+    return n, batch_size, math.ceil(n / batch_size)
 
 
 def _recipe(runs: Sequence[Run], data: Data, device: torch.device) -> Recipe:
