@@ -9,7 +9,7 @@ here.
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -158,13 +158,13 @@ def _step(
 ) -> Tensor:
     """One step of every member: the gradients' lengths (R, 1); outputs and losses are appended."""
     batch = y.shape[1]
-    for a, b in _parts(batch, recipe.parts):
+    for part, (inputs, targets) in enumerate(_parts(x, y, recipe.parts)):
         with recipe.precision:
-            output = stack(x[:, a:b])  # (R, B, C)
+            output = stack(inputs)  # (R, B, C)
         output = output.float()
-        loss = recipe.task.loss(output, y[:, a:b])  # (R, B)
+        loss = recipe.task.loss(output, targets)  # (R, B)
         weights = _mean_of(batch, loss.shape, stack.device)
-        stack.backward(loss, weights * p.scale[:, None] if recipe.scaled else weights, add=a > 0)
+        stack.backward(loss, weights * p.scale[:, None] if recipe.scaled else weights, add=part > 0)
         outputs.append(output.detach())
         losses.append(loss.detach())
     with torch.no_grad(), _overflow_guard(stack, p) if recipe.scaled else _NOTHING:
@@ -265,11 +265,12 @@ def _batches(data: Data, index: Tensor, batch_size: int) -> Iterator[tuple[Tenso
             yield x[:, a : a + batch_size], y[:, start + a : start + a + batch_size]
 
 
-def _parts(batch: int, count: int) -> Iterator[tuple[int, int]]:
+def _parts(x: Tensor, y: Tensor, count: int) -> Iterable[tuple[Tensor, Tensor]]:
     """A batch in `count` parts (gradient accumulation)."""
-    size = math.ceil(batch / count)
-    for a in range(0, batch, size):
-        yield a, min(a + size, batch)
+    if count == 1:
+        return [(x, y)]
+    size = math.ceil(y.shape[1] / count)
+    return zip(x.split(size, 1), y.split(size, 1), strict=True)
 
 
 @lru_cache(maxsize=16)

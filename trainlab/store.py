@@ -13,8 +13,6 @@ the old file or the new one. A lock that dies with its holder keeps two processe
 run.
 """
 
-import csv
-import io
 import json
 import math
 import os
@@ -26,7 +24,7 @@ import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import filelock
 import yaml
@@ -76,6 +74,7 @@ class Run:
         self.config, self.id = config, run_id
         self.path = Path(config["output_dir"]) / config["study"] / run_id
         self._lock = filelock.FileLock(self.path / ".lock")
+        self._metrics: TextIO | None = None
 
     # -- what is there
 
@@ -117,6 +116,9 @@ class Run:
         return True
 
     def release(self) -> None:
+        if self._metrics:
+            self._metrics.close()
+            self._metrics = None
         self._lock.release()
 
     def clear(self) -> None:
@@ -134,7 +136,9 @@ class Run:
         _write_text(self.path / "config.yaml", _yaml(self.config))
         _write_text(self.path / ".hydra" / "overrides.yaml", _yaml(self.config["overrides"]))
         _write_json(self.path / "env.json", environment())
-        self._write_rows(rows)
+        _write_text(self.path / "metrics.csv", "")
+        for row in rows:
+            self.log(row)
         self.set_status("running")
 
     def set_status(self, status: str, reason: str | None = None) -> None:
@@ -145,12 +149,12 @@ class Run:
 
     def log(self, row: Row) -> None:
         """Append one epoch's metrics."""
-        path = self.path / "metrics.csv"
-        with open(path, "a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(row))
-            if file.tell() == 0:
-                writer.writeheader()
-            writer.writerow(row)
+        if self._metrics is None:
+            self._metrics = open(self.path / "metrics.csv", "a", encoding="utf-8")  # noqa: SIM115
+            if self._metrics.tell() == 0:
+                self._metrics.write(",".join(row) + "\n")
+        self._metrics.write(",".join(map(repr, row.values())) + "\n")
+        self._metrics.flush()
 
     def say(self, line: str) -> None:
         """Append a line to log.txt."""
@@ -171,17 +175,6 @@ class Run:
         clean = {k: None if k in infinite else v for k, v in result.items()}
         _write_json(self.path / "result.json", head | clean)
         self.set_status(status, reason)
-
-    def _write_rows(self, rows: list[Row]) -> None:
-        text = io.StringIO(newline="")
-        if rows:
-            writer = csv.DictWriter(text, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-        write_atomically(
-            self.path / "metrics.csv",
-            lambda beside: beside.write_bytes(text.getvalue().encode()),
-        )
 
 
 def _yaml(value: Any) -> str:
