@@ -204,7 +204,7 @@ def _report(outcomes: Sequence["Outcome"], sweep: bool) -> int:
     quiet = first.config["quiet"]
     if not sweep:
         if not quiet and outcomes[0].status == "done":
-            console.print(_result_table(first.result()))
+            _show_result(console, first.result())
         if outcomes[0].reason:
             console.print(
                 f"{outcomes[0].status}: {outcomes[0].reason}", markup=False, soft_wrap=True
@@ -233,23 +233,19 @@ def _report(outcomes: Sequence["Outcome"], sweep: bool) -> int:
     return FAILED if "failed" in statuses else 0
 
 
-def _result_table(result: dict[str, Any]) -> Any:
+def _show_result(console: Any, result: dict[str, Any]) -> None:
     from rich.table import Table
 
     names = [n.removeprefix("test_") for n in result if n.startswith("test_")]
-    grid = Table(
-        title=f"weights of epoch {result['best_epoch']} of {result['epochs']}", title_justify="left"
-    )
-    grid.add_column("split")
-    for name in names:
-        grid.add_column(name, justify="right")
+    grid = Table("split", *names)
     for split in ("train", "val", "test"):
         values = (result.get(f"{split}_{name}") for name in names)
         grid.add_row(split, *("–" if v is None else f"{v:.4f}" for v in values))
-    grid.caption = (
+    console.print(grid)
+    console.print(
+        f"weights of epoch {result['best_epoch']} of {result['epochs']}; "
         f"{result['parameters']:,} parameters, {result['steps']:,} steps, {result['seconds']:.1f} s"
     )
-    return grid
 
 
 # ---------------------------------------------------------------- the other verbs

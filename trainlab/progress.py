@@ -1,4 +1,4 @@
-"""What people see while runs train: a live line on a terminal, plain lines in a pipe, none with -q.
+"""What people see while runs train: a live line on a terminal, lines in a pipe, nothing with -q.
 
 All of it goes to stderr.
 """
@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from trainlab.schedules import higher_is_better
 from trainlab.store import Row, Run
@@ -24,12 +25,11 @@ class Display:
         self.console = Console(stderr=True, highlight=False)
         self.live: Progress | None = None
         if self.console.is_terminal and not quiet:
-            columns = [
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=20),
-                TimeRemainingColumn(),
-            ]
-            self.live = Progress(*columns, console=self.console, transient=True)
+            # The text takes what the bar leaves; in a narrow terminal its end is cut.
+            rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+            text = TextColumn("{task.description}", table_column=rest)
+            columns = [BarColumn(bar_width=12), TimeRemainingColumn(compact=True), text]
+            self.live = Progress(*columns, console=self.console, transient=True, expand=True)
 
     def __enter__(self) -> "Display":
         if self.live:
@@ -60,8 +60,9 @@ class Display:
 
     def training(self, runs: Sequence[Run], states: Sequence[dict] | None) -> None:
         resumed = f", continuing in epoch {states[0]['epoch'] + 1}" if states else ""
-        if len(runs) > 1 or resumed:
-            self.say(f"{_count(runs)}{' as one stack' if len(runs) > 1 else ''}{resumed}")
+        if self.runs > 1 or resumed:
+            stacked = " as one stack" if len(runs) > 1 else ""
+            self.say(f"{_recipe(runs)}{_count(runs)}{stacked}{resumed}")
 
     def failed(self, error: Exception) -> None:
         self.say(f"failed: {type(error).__name__}: {error}")
@@ -99,6 +100,13 @@ class Display:
         if len(runs) > 1:
             parts.insert(0, _count(runs))
         return "  ".join(parts)
+
+
+def _recipe(runs: Sequence[Run]) -> str:
+    """What was typed for all of these runs: 'optimizer=sgd act=relu: '."""
+    typed = [run.config["overrides"] for run in runs]
+    common = [text for text in typed[0] if all(text in other for other in typed)]
+    return f"{' '.join(common)}: " if common else ""
 
 
 def _count(runs: Sequence[Run]) -> str:

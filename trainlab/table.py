@@ -142,9 +142,9 @@ def shown(entries: Sequence[dict[str, Any]]) -> "Table":
     keys = varied(entries)
     table = Table(caption="mean ± 95 % interval over seeds; n runs", caption_justify="left")
     for key in keys:
-        table.add_column(key)
+        table.add_column(key, no_wrap=True)
     for name in (*metrics, "n"):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right")
     if any(row["not_done"] for row in summary):
         table.add_column("not done", style="red")
     for row in summary:
