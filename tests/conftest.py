@@ -13,11 +13,8 @@ import torch
 
 from trainlab import cli
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Two test processes of several threads each would only fight for the cores."""
-    torch.set_num_threads(1)
+# Two test processes of several threads each would only fight for the cores.
+torch.set_num_threads(1)
 
 
 @pytest.fixture

@@ -29,8 +29,8 @@ TRUSTED = ("torch.nn", "torch.optim", *(f"trainlab.{family}" for family in _FAMI
 
 # Settings that say how, where or under which name a run is computed, but do not decide its result.
 NOT_IDENTITY = frozenset(
-    "device compile deterministic stack workers checkpoint data_dir download output_dir study name "
-    "fresh retry smoke quiet trusted choices overrides".split()
+    "device compile deterministic stack threads workers checkpoint data_dir download output_dir "
+    "study name fresh retry smoke quiet trusted choices overrides".split()
 )
 
 # Groups whose numbers may differ between the members of a stack (besides the seed).
@@ -297,7 +297,10 @@ def stack_key(config: Config) -> str:
     key = {k: v for k, v in config.items() if k not in NOT_IDENTITY and k != "seed"}
     for group in STACKABLE:
         key[group] = {k: "number" if _is_number(v) else v for k, v in config[group].items()}
-    key |= {k: config[k] for k in ("device", "compile", "deterministic", "checkpoint", "data_dir")}
+    key |= {
+        k: config[k]
+        for k in ("device", "compile", "deterministic", "threads", "checkpoint", "data_dir")
+    }
     return json.dumps(_canonical(key), sort_keys=True)
 
 

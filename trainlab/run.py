@@ -21,6 +21,8 @@ from trainlab.stack import Stack
 from trainlab.store import FINISHED, Run
 
 _WIDEST = 32  # members of a stack under stack=auto
+_THREADS = torch.get_num_threads()  # what torch would use
+_SMALL = 4_000_000  # multiplications of a dense net's batch, below which a second thread only waits
 
 
 @dataclass
@@ -186,6 +188,7 @@ def _train_stack(
         _check_monitors(config, tasks.of(examples))
         # Everything that can be wrong with a config shows before its folder is touched.
         models = [build_model(run.config, examples) for run in runs]
+        torch.set_num_threads(_threads(config, models[0], len(examples.splits["train"])))
         busy = [run for run in runs if not run.acquire()]
         outcomes = {run.id: Outcome(run, "busy", "another process is training it") for run in busy}
         taken = [run for run in runs if run not in busy]
@@ -230,8 +233,20 @@ def _train_stack(
             run.id: Outcome(run, run.status()["status"], run.status()["reason"]) for run in runs
         }
     finally:
+        torch.set_num_threads(_THREADS)
         for run in runs:
             run.release()
+
+
+def _threads(config: Config, model: nn.Module, examples: int) -> int:
+    """CPU threads for a model: a small net only waits for a second one, long on a busy machine."""
+    if config["threads"] != "auto":
+        return config["threads"]
+    batch = examples if config["batch_size"] == "all" else min(config["batch_size"], examples)
+    parameters = list(model.parameters())
+    dense = all(parameter.dim() <= 2 for parameter in parameters)
+    work = batch * sum(parameter.numel() for parameter in parameters)
+    return 1 if dense and work < _SMALL else _THREADS
 
 
 def _check_monitors(config: Config, task: tasks.Classification | tasks.Regression) -> None:

@@ -135,7 +135,7 @@ class Run:
             (self.path / folder).mkdir(exist_ok=True)
         _write_text(self.path / "config.yaml", _yaml(self.config))
         _write_text(self.path / ".hydra" / "overrides.yaml", _yaml(self.config["overrides"]))
-        _write_json(self.path / "env.json", environment())
+        _write_json(self.path / "env.json", environment() | _threads())
         _write_text(self.path / "metrics.csv", "")
         for row in rows:
             self.log(row)
@@ -182,6 +182,12 @@ def _yaml(value: Any) -> str:
     return yaml.dump(value, Dumper=dumper, sort_keys=False, allow_unicode=True)
 
 
+def _threads() -> dict[str, int]:
+    import torch
+
+    return {"threads": torch.get_num_threads()}
+
+
 @cache
 def environment() -> dict[str, Any]:
     """Where a run was computed."""
@@ -195,7 +201,6 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "machine": platform.machine(),
         "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
         "gpu": device,
         "command": shlex.join(sys.argv),
     }
