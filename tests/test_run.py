@@ -35,7 +35,8 @@ def test_env_json_tells_the_threads(trainlab):
 def test_identity_is_what_decides_the_result():
     base = run_id(compose([]), "data")
     for same in (
-        "device=cpu", "study=x", "name=y", "stack=4", "threads=2", "output_dir=z", "checkpoint.every=1",
+        "device=cpu", "study=x", "name=y", "stack=4", "threads=2", "output_dir=z",
+        "checkpoint.every=1",
         "data_dir=d", "fresh=true", "quiet=true", "optimizer.lr=1e-3", "compile=true",
     ):  # fmt: skip
         assert run_id(compose([same]), "data") == base, same
@@ -91,7 +92,8 @@ def test_a_stack_of_different_settings_equals_the_solo_runs(tmp_path):
         ["schedule.k=0", "seed=1"],
     ]
     common = ["optimizer=adamw", "schedule=exponential", "clip=norm", "init=normal",
-              "init.std=0.05", "epochs=2", "max_examples=300", "quiet=true", "device=cpu"]  # fmt: skip
+              "init.std=0.05", "epochs=2", "max_examples=300", "quiet=true",
+              "device=cpu"]  # fmt: skip
 
     def train(stack):
         folder = f"output_dir={tmp_path / str(stack)}"

@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -94,3 +95,9 @@ def test_runs_is_a_data_frame(sweep):
     frame = table.runs("outputs")
     assert len(frame) == 6
     assert frame.val_accuracy.dtype == float
+
+
+def test_only_settings_that_decide_a_result_are_columns(trainlab):
+    trainlab("train", "-q", "epochs=1", "device=cpu", "optimizer=sgd")
+    trainlab("train", "-q", "epochs=2", "quiet=true", "study=other", "optimizer=sgd")
+    assert table.varied(table.find_runs(Path("outputs"))) == ["study", "epochs"]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from trainlab.config import NOT_IDENTITY
 from trainlab.schedules import higher_is_better
 from trainlab.store import read_json, write_atomically
 
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _RESULT = "result.json"
-# Of each run's config, what is no question of a study.
-_NOT_VARIED = ("seed",)
+# Typed settings that are no question of a study, besides those that do not decide a result.
+_NOT_VARIED = ("seed", "experiment")
 
 
 def find_runs(folder: Path) -> list[dict[str, Any]]:
@@ -48,19 +49,12 @@ def find_runs(folder: Path) -> list[dict[str, Any]]:
 
 
 def varied(entries: Sequence[dict[str, Any]]) -> list[str]:
-    """The settings, as typed, in which the runs differ; the seed is not one of them."""
-    typed = dict.fromkeys(
-        text.lstrip("+~").partition("=")[0].partition("@")[0]
-        for entry in entries
-        for text in entry["overrides"]
-    )
-    keys = []
-    for key in typed:
-        values = {str(entry["config"].get(key)) for entry in entries if key in entry["config"]}
-        missing = any(key not in entry["config"] for entry in entries)
-        if key not in _NOT_VARIED and len(values) + missing > 1 and values:
-            keys.append(key)
-    return keys
+    """The settings, as typed, in which the runs differ (and the study); the seed is none of them."""
+    typed = [text.lstrip("+~") for entry in entries for text in entry["overrides"]]
+    keys = dict.fromkeys(["study", *(text.partition("=")[0].partition("@")[0] for text in typed)])
+    hidden = (NOT_IDENTITY | set(_NOT_VARIED)) - {"study", "name"}
+    values = {key: {str(entry["config"].get(key)) for entry in entries} for key in keys}
+    return [key for key in keys if len(values[key]) > 1 and key not in hidden]
 
 
 def rows(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
