@@ -4,11 +4,11 @@ import json
 import signal
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -50,10 +50,10 @@ def train(configs: Sequence[Config]) -> list[Outcome | None]:
     ):
         outcomes |= {run.id: outcome for run in runs.values() if (outcome := _settled(run))}
         display.skipped([outcome.run for outcome in outcomes.values()])
-        for members, states in _stacks([run for run in runs.values() if run.id not in outcomes]):
+        for waiting in _stacks([run for run in runs.values() if run.id not in outcomes]):
             if interrupted():
                 break
-            outcomes |= _train_stack(members, states, sources, display, interrupted, sweep)
+            outcomes |= _train_stack(waiting, sources, display, interrupted, sweep)
             display.settled(outcomes)
     study = Path(configs[0]["output_dir"]) / configs[0]["study"]
     if study.is_dir():
@@ -137,22 +137,34 @@ def _settled(run: Run) -> Outcome | None:
     if run.config["fresh"] or not status:
         return None
     if status["status"] in FINISHED or (status["status"] == "failed" and not run.config["retry"]):
-        return Outcome(run, status["status"], status["reason"])
+        return _outcome(run)
     return None
 
 
-def _stacks(runs: Sequence[Run]) -> Iterator[tuple[list[Run], list[dict[str, Any]] | None]]:
-    """Groups of runs that train together, with their checkpoints where they resume."""
-    groups: dict[tuple, list[tuple[Run, dict[str, Any] | None]]] = {}
+class _Waiting(NamedTuple):
+    """A run to train: its status when looked at, and the checkpoint it goes on from, if any."""
+
+    run: Run
+    status: dict[str, Any]
+    state: dict[str, Any] | None
+
+    def take(self) -> bool:
+        """Lock the run; False where another process is training it, or has been since we looked."""
+        return self.run.acquire() and self.run.status() == self.status
+
+
+def _stacks(runs: Sequence[Run]) -> Iterator[list[_Waiting]]:
+    """Groups of runs that train together: of one stack key, and at the same step."""
+    groups: dict[tuple, list[_Waiting]] = {}
     for run in runs:
+        status = run.status()
         state = None if run.config["fresh"] else run.checkpoint()
         place = (state["epoch"], state["position"]) if state else None
-        groups.setdefault((stack_key(run.config), place), []).append((run, state))
+        groups.setdefault((stack_key(run.config), place), []).append(_Waiting(run, status, state))
     for members in groups.values():
-        width = _width(members[0][0].config, len(members))
+        width = _width(members[0].run.config, len(members))
         for start in range(0, len(members), width):
-            chosen, states = zip(*members[start : start + width], strict=True)
-            yield list(chosen), list(states) if states[0] else None
+            yield members[start : start + width]
 
 
 def _width(config: Config, runs: int) -> int:
@@ -168,74 +180,78 @@ def _width(config: Config, runs: int) -> int:
 
 
 def _train_stack(
-    runs: list[Run],
-    states: list[dict[str, Any]] | None,
+    waiting: list[_Waiting],
     sources: _Sources,
     display: progress.Display,
-    interrupted: Any,
+    interrupted: Callable[[], bool],
     sweep: bool,
 ) -> dict[str, Outcome]:
     """Build, lock, train: the outcomes of one stack's members."""
-    taken = []
+    runs = [member.run for member in waiting]
+    taken: list[_Waiting] = []
     try:
-        config = runs[0].config
-        device = pick_device(config["device"])
+        config, device = runs[0].config, pick_device(runs[0].config["device"])
         if torch.are_deterministic_algorithms_enabled() != config["deterministic"]:
-            # Only where it changes something: the call imports torch's compiler, as long as torch
-            # itself.
+            # Only where it changes something: the call imports torch's compiler, as slow as torch.
             torch.use_deterministic_algorithms(config["deterministic"])
         examples = sources.data(config, device)
         _check_monitors(config, tasks.of(examples))
         # Everything that can be wrong with a config shows before its folder is touched.
-        models = [build_model(run.config, examples) for run in runs]
-        torch.set_num_threads(_threads(config, models[0], len(examples.splits["train"])))
-        busy = [run for run in runs if not run.acquire()]
-        outcomes = {run.id: Outcome(run, "busy", "another process is training it") for run in busy}
-        taken = [run for run in runs if run not in busy]
-        if busy:
-            models = [model for run, model in zip(runs, models, strict=True) if run not in busy]
-            states = (
-                [s for run, s in zip(runs, states, strict=True) if run not in busy]
-                if states
-                else None
-            )
-        if not taken:
-            return outcomes
-        for r, run in enumerate(taken):
-            if run.config["fresh"]:
-                run.clear()
-            run.start(states[r]["history"] if states else [])
-            run.say(f"resumed in epoch {states[r]['epoch'] + 1}" if states else "started")
-        stack = Stack(models, device, config["compile"])
-        display.training(taken, states)
-        stopped = fit(taken, stack, examples, states, display, interrupted)
-        for run in stopped:
-            run.set_status("stopped", "interrupted; the same command continues it")
-        for run in taken:
-            status = run.status()
-            outcomes[run.id] = Outcome(run, status["status"], status["reason"])
-            run.say(status["reason"] or status["status"])
-        return outcomes
+        models = {run.id: build_model(run.config, examples) for run in runs}
+        threads = _threads(config, models[runs[0].id], len(examples.splits["train"]))
+        torch.set_num_threads(threads)
+        taken = [member for member in waiting if member.take()]
+        if taken:
+            states = [member.state for member in taken if member.state]
+            _open(taken)
+            display.training([member.run for member in taken], states)
+            stack = Stack([models[m.run.id] for m in taken], device, config["compile"])
+            mine = [member.run for member in taken]
+            for run in fit(mine, stack, examples, states, display, interrupted):
+                run.set_status("stopped", "interrupted; the same command continues it")
     except Exception as error:
-        known = isinstance(error, UserError)
-        if not sweep and known and not taken:
+        if not sweep and isinstance(error, UserError) and not taken:
             raise
-        reason = str(error) if known else f"{type(error).__name__}: {error}"
-        for run in taken or runs:
-            if not taken:
-                run.acquire()
-                run.start([])
-            if run.status().get("status") not in FINISHED:
-                run.say(reason if known else traceback.format_exc())
-                run.set_status("failed", reason)
+        _fail([member.run for member in taken] or runs, error, bool(taken))
         display.failed(error)
-        return {
-            run.id: Outcome(run, run.status()["status"], run.status()["reason"]) for run in runs
-        }
+        if not taken:
+            return {run.id: _outcome(run) for run in runs}
     finally:
         torch.set_num_threads(_THREADS)
         for run in runs:
             run.release()
+    outcomes = {run.id: Outcome(run, "busy", "another process is training it") for run in runs}
+    for member in taken:
+        outcome = outcomes[member.run.id] = _outcome(member.run)
+        member.run.say(outcome.reason or outcome.status)
+    return outcomes
+
+
+def _open(taken: Sequence[_Waiting]) -> None:
+    """Make or clear the folders of runs that are about to train."""
+    for run, _, state in taken:
+        if run.config["fresh"]:
+            run.clear()
+        run.start(state["history"] if state else [])
+        run.say(f"resumed in epoch {state['epoch'] + 1}" if state else "started")
+
+
+def _fail(runs: Sequence[Run], error: Exception, started: bool) -> None:
+    """Note the error in the folders of runs that did not finish."""
+    known = isinstance(error, UserError)
+    for run in runs:
+        if not started:
+            run.acquire()
+            run.start([])
+        if run.status().get("status") not in FINISHED:
+            run.say(str(error) if known else traceback.format_exc())
+            reason = str(error) if known else f"{type(error).__name__}: {error}"
+            run.set_status("failed", reason)
+
+
+def _outcome(run: Run) -> Outcome:
+    status = run.status()
+    return Outcome(run, status["status"], status["reason"])
 
 
 def _threads(config: Config, model: nn.Module, examples: int) -> int:
@@ -261,7 +277,7 @@ def _check_monitors(config: Config, task: tasks.Classification | tasks.Regressio
 
 
 @contextmanager
-def _interruptible() -> Iterator[Any]:
+def _interruptible() -> Iterator[Callable[[], bool]]:
     """Ctrl-C and SIGTERM ask the loop to stop at the next step; a second one stops at once."""
     asked = False
 

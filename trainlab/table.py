@@ -49,7 +49,7 @@ def find_runs(folder: Path) -> list[dict[str, Any]]:
 
 
 def varied(entries: Sequence[dict[str, Any]]) -> list[str]:
-    """The settings, as typed, in which the runs differ (and the study); the seed is none of them."""
+    """The settings, as typed, in which the runs differ, and the study; never the seed."""
     typed = [text.lstrip("+~") for entry in entries for text in entry["overrides"]]
     keys = dict.fromkeys(["study", *(text.partition("=")[0].partition("@")[0] for text in typed)])
     hidden = (NOT_IDENTITY | set(_NOT_VARIED)) - {"study", "name"}
