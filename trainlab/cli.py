@@ -40,12 +40,10 @@ FAILED, BAD_INPUT, DIVERGED, INTERRUPTED = 1, 2, 3, 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if any(a in ("-sc", "--shell-completion", "--shell_completion") for a in arguments):
-        return _complete(arguments)
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]
     verb, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
-    if verb in ("--help", "-h", "help"):
+    if verb in ("--help", "-h", "help") or (verb != "train" and {"--help", "-h"} & set(rest)):
         print(HELP, end="")
         return 0
     if verb == "--version":
@@ -57,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from trainlab.config import UserError, explain, nearest
 
     try:
+        if {"-sc", "--shell-completion", "--shell_completion"} & set(arguments):
+            return _complete(arguments)
         if verb not in verbs:
             raise UserError(
                 f"There is no `trainlab {verb}`.{nearest(verb, verbs)} Verbs: {', '.join(verbs)}."
@@ -94,44 +94,52 @@ def main(argv: Sequence[str] | None = None) -> int:
 def train(arguments: list[str]) -> int:
     """`trainlab train`: Hydra composes, `trainlab.run` trains."""
     outcomes: list[Outcome] = []
-    sweep = False
-    failure: Exception | None = None
+    sweep, failure, parent = False, None, os.getpid()
 
     def job(task: Any) -> Any:
-        """Hydra's task: one config, or all of a sweep from our launcher."""
-        nonlocal sweep
-        if isinstance(task, list):
-            sweep, configs = True, task
-        else:
-            configs = [_composed(task)]
-        from trainlab import run
+        """Hydra's task: one config, or all of a sweep from our launcher, and what it is worth.
 
-        results = run.train(configs)
-        outcomes.extend(outcome for outcome in results if outcome)
-        values = [_objective(outcome) for outcome in results]
-        return values if isinstance(task, list) else values[0]
-
-    def single(task: Any) -> Any:
-        """The same, keeping an error from Hydra, which would announce it in its own words."""
+        Errors are kept from Hydra, which would announce them in its own words.
+        """
+        nonlocal sweep, failure
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
 
-        nonlocal failure
-        if isinstance(task, list) or HydraConfig.get().mode != RunMode.RUN:
-            return job(task)
+        several = isinstance(task, list)
+        sweep = several or HydraConfig.get().mode == RunMode.MULTIRUN
         try:
-            return job(task)
+            configs = task if several else [_composed(task)]
+            from trainlab import run
+
+            results = run.train(configs)
         except Exception as error:
-            failure = error
+            if os.getpid() != parent:  # another launcher's process: this is its only way to tell us
+                raise
+            failure = failure or error
+            return [None] * len(task) if several else None
+        outcomes.extend(outcome for outcome in results if outcome)
+        values = [_objective(outcome) for outcome in results]
+        return values if several else values[0]
 
     if "-q" in arguments:
         arguments = [a for a in arguments if a != "-q"] + ["quiet=true"]
-    _hydra(_flags_last(arguments), single)
-    if failure:
+    _refuse_null_groups(arguments)
+    _hydra(_flags_last(arguments), job)
+    if failure and not outcomes:
         raise failure
-    if not outcomes:  # --cfg, --info, --help, or another launcher
+    if not outcomes:  # --cfg, --info, --help, or a launcher of other processes
         return 0
-    return _report(outcomes, sweep)
+    return _report(outcomes, sweep, failure)
+
+
+def _refuse_null_groups(arguments: Sequence[str]) -> None:
+    from trainlab.config import UserError, groups, options
+
+    for argument in arguments:
+        group, is_override, option = argument.partition("=")
+        if is_override and option in ("", "null") and group in set(groups()) - {"experiment"}:
+            names = ", ".join(options(group))
+            raise UserError(f"{argument}: choose an option of {group}: {names}.")
 
 
 def _composed(task: Any) -> Any:
@@ -195,7 +203,7 @@ def _flags_last(arguments: Sequence[str]) -> list[str]:
     return overrides + flags
 
 
-def _report(outcomes: Sequence["Outcome"], sweep: bool) -> int:
+def _report(outcomes: Sequence["Outcome"], sweep: bool, failure: Exception | None) -> int:
     """Result table and failures to stderr, the folder as the last line of stdout; the exit code."""
     from rich.console import Console
 
@@ -226,11 +234,13 @@ def _report(outcomes: Sequence["Outcome"], sweep: bool) -> int:
                 markup=False,
                 soft_wrap=True,
             )
+    if failure:
+        console.print(f"failed: {failure}", markup=False, soft_wrap=True)
     print(first.path.parent)
     statuses = {outcome.status for outcome in outcomes}
     if "stopped" in statuses:
         return INTERRUPTED
-    return FAILED if "failed" in statuses else 0
+    return FAILED if failure or statuses & {"failed", "busy"} else 0
 
 
 def _show_result(console: Any, result: dict[str, Any]) -> None:
@@ -315,8 +325,10 @@ def _default(value: Any) -> str:
 
 def summary(arguments: list[str]) -> int:
     """`trainlab summary [overrides]`: the model layer by layer."""
-    from trainlab.config import compose
+    from trainlab.config import UserError, compose
 
+    if any(argument.startswith("-") for argument in arguments):
+        raise UserError("Usage: trainlab summary [overrides]")
     config = compose(arguments)
     from trainlab.summary import show
 
@@ -353,7 +365,11 @@ def _stdout() -> Any:
     """The terminal at its width; a pipe wide enough that `grep` finds whole lines."""
     from rich.console import Console
 
-    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
+    class Stdout(Console):
+        def on_broken_pipe(self) -> None:  # rich would end the process with code 1
+            raise BrokenPipeError
+
+    return Stdout(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
 
 
 # ---------------------------------------------------------------- completion

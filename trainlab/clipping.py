@@ -5,6 +5,8 @@
 
 from torch import Tensor
 
+from trainlab.config import widest
+
 
 def value(g: Tensor, lengths: Tensor, max: float | Tensor = 1.0) -> None:
     """Each component to [−max, max]; the direction may change. Equals torch's clip_grad_value_."""
@@ -17,4 +19,5 @@ def norm(g: Tensor, lengths: Tensor, max: float | Tensor = 1.0) -> None:
     Pascanu, Mikolov & Bengio 2013, arXiv:1211.5063. Equals torch's clip_grad_norm_ (up to its
     1e-6).
     """
+    lengths = lengths.to(widest(lengths.device))  # as where max is a column
     g.mul_((max / lengths).clamp_(max=1.0).nan_to_num_(1.0).to(g.dtype))

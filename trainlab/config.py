@@ -191,6 +191,13 @@ def check(config: Config) -> None:
             meaning = f" ({setting.meaning})" if setting.meaning else ""
             default = "null" if setting.default is None else setting.default
             problems.append(f"{key}={values[key]}: {problem}{meaning}; the default is {default}")
+    known = {key.partition(".")[0] for key in found} | {"choices", "overrides"}
+    for key in config:
+        if key not in known and key not in config["choices"]:
+            problems.append(f"{key} is no setting of a run.{nearest(key, known)}")
+    folder = Path(config["study"])
+    if folder.is_absolute() or ".." in folder.parts:
+        problems.append(f"study={folder} must stay below output_dir; set output_dir for elsewhere")
     if config["val_fraction"] + config["test_fraction"] >= 1 and not problems:
         problems.append(
             "val_fraction + test_fraction must stay below 1, or nothing is left to train on"
@@ -271,14 +278,12 @@ def flat(config: Config) -> dict[str, Any]:
 
 
 def _canonical(value: Any) -> Any:
-    """Numbers as floats, so that `lr=1` and `lr=1.0` are one run."""
+    """Whole numbers as integers, so that `lr=1` and `lr=1.0` are one run."""
     if isinstance(value, dict):
         return {key: _canonical(v) for key, v in value.items()}
     if isinstance(value, list):
         return [_canonical(v) for v in value]
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    return value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def run_id(config: Config, fingerprint: str) -> str:

@@ -240,9 +240,11 @@ def moons(
     x = np.concatenate(
         [np.stack([np.cos(t0), np.sin(t0)], 1), np.stack([1 - np.cos(t1), 0.5 - np.sin(t1)], 1)]
     )
-    x = x + noise * torch.randn(x.shape, generator=streams.stream(seed, "moons")).double().numpy()
+    with np.errstate(over="ignore"):  # what is not finite is refused later
+        noises = torch.randn(x.shape, generator=streams.stream(seed, "moons")).double().numpy()
+        x = (x + noise * noises).astype(np.float32)
     y = np.repeat([0, 1], [upper, examples - upper])
-    return Examples(x.astype(np.float32), y, "binary", ["upper", "lower"])
+    return Examples(x, y, "binary", ["upper", "lower"])
 
 
 # ---------------------------------------------------------------- from files

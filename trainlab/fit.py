@@ -82,17 +82,19 @@ def fit(
     every epoch, and with empty rows of the share that is done in between.
     """
     runs, config, train = list(runs), runs[0].config, data.splits["train"]
-    epochs, patience = config["epochs"], config["stop"]["patience"]
+    epochs = config["epochs"]
     n, batch_size, steps = _sizes(len(train), config["batch_size"])
     every, by_time = config["checkpoint"]["every"], config["checkpoint"]["unit"] == "seconds"
     recipe = _recipe(runs, data, stack.device)
     p = _resume(stack, resumed) if resumed else _begin(stack, recipe.scaled)
+    # A process may have died after a member's last epoch and before its result was written.
+    runs, stack, p, recipe = _let_go(runs, stack, p, recipe, data)
     saved = time.monotonic()
 
-    while runs and p.epoch < epochs:
+    while runs:
         clock, before = time.perf_counter(), p.seconds
         order = train[_orders(runs, p.epoch, len(train)).to(train.device)][:, :n]
-        numbers = p.epoch * steps + torch.arange(steps, device=stack.device)
+        numbers = p.epoch * steps + torch.arange(steps, device=stack.device, dtype=recipe.lr.dtype)
         at = At(recipe.lr, numbers, epochs * steps, p.epoch, epochs, p.history)
         lr = recipe.schedule(at).expand(len(runs), steps)  # (R, T)
         stack.train()
@@ -118,8 +120,6 @@ def fit(
                     saved = time.monotonic()
                 if interrupted():
                     return runs
-                if not p.sums["loss"].isfinite().any():
-                    break  # every member has diverged
             show(runs, [], (p.epoch + p.position / steps) / epochs)
 
         rows = _rows(p, stack, data, recipe, lr, n, batch_size, p.seconds - before)
@@ -128,22 +128,32 @@ def fit(
             run.log(row)
         _keep_best(p, stack, config["stop"]["monitor"], config["stop"]["min_delta"])
         show(runs, rows, p.epoch / epochs)
-        leaving = [r for r in range(len(runs)) if _ended(p, r, epochs, patience)]
-        for r in leaving:
-            _finish(runs[r], r, stack, p, data, recipe)
-        if leaving and len(leaving) < len(runs):
-            kept = [r for r in range(len(runs)) if r not in leaving]
-            states = [_member_state(stack, p, r) for r in kept]
-            stack = Stack([stack.member(r) for r in kept], stack.device, stack.compiled)
-            p = _resume(stack, states)
-            recipe = _recipe([runs[r] for r in kept], data, stack.device)
-        runs = [run for r, run in enumerate(runs) if r not in leaving]
+        runs, stack, p, recipe = _let_go(runs, stack, p, recipe, data)
         if runs and (interrupted() or (due(saved, every) if by_time else p.epoch % every == 0)):
             _checkpoint(runs, stack, p)
             saved = time.monotonic()
         if interrupted():
             break
     return runs
+
+
+def _let_go(
+    runs: list[Run], stack: Stack, p: Progress, recipe: Recipe, data: Data
+) -> tuple[list[Run], Stack, Progress, Recipe]:
+    """Finish the members that have ended; what is left of the stack."""
+    config = runs[0].config
+    epochs, patience = config["epochs"], config["stop"]["patience"]
+    ended = [_ended(p, r, epochs, patience) for r in range(len(runs))]
+    for r, run in enumerate(runs):
+        if ended[r]:
+            _finish(run, r, stack, p, data, recipe)
+    kept = [r for r in range(len(runs)) if not ended[r]]
+    runs = [runs[r] for r in kept]
+    if not runs or all(not e for e in ended):
+        return runs, stack, p, recipe
+    states = [_member_state(stack, p, r) for r in kept]
+    smaller = Stack([stack.member(r) for r in kept], stack.device, stack.compiled)
+    return runs, smaller, _resume(smaller, states), _recipe(runs, data, stack.device)
 
 
 def _step(
@@ -269,8 +279,8 @@ def _parts(x: Tensor, y: Tensor, count: int) -> Iterable[tuple[Tensor, Tensor]]:
     """A batch in `count` parts (gradient accumulation)."""
     if count == 1:
         return [(x, y)]
-    size = math.ceil(y.shape[1] / count)
-    return zip(x.split(size, 1), y.split(size, 1), strict=True)
+    count = min(count, max(1, y.shape[1] // 2))  # batch normalization needs two examples at least
+    return zip(x.tensor_split(count, 1), y.tensor_split(count, 1), strict=True)
 
 
 @lru_cache(maxsize=16)
@@ -289,7 +299,8 @@ def _overflow_guard(stack: Stack, p: Progress) -> Iterator[None]:
     """fp16: undo the loss scale, take back the step of members whose gradient overflowed, adapt the
     scale.
 
-    Halved after an overflow, doubled after 2,000 good steps, as torch.amp.GradScaler does.
+    Halved after an overflow, doubled after 2,000 good steps, as torch.amp.GradScaler does; but the
+    step count of adam's bias correction, which all members share, goes on.
     """
     good = stack.g.isfinite().all(1)  # (R,)
     stack.g.div_(p.scale[:, None])
@@ -352,8 +363,10 @@ def _keep_best(p: Progress, stack: Stack, monitor: str, min_delta: float) -> Non
     for r, history in enumerate(p.history):
         value = history[-1][monitor]
         value = -value if higher_is_better(monitor) else value
-        if value < p.best_value[r] - min_delta or (p.best_epoch[r] == 0 and math.isfinite(value)):
-            p.best_value[r], p.best_epoch[r] = value, p.epoch
+        first = p.best_epoch[r] == 0 and not _diverged(history)
+        if value < p.best_value[r] - min_delta or first:
+            p.best_value[r] = value if math.isfinite(value) else math.inf
+            p.best_epoch[r] = p.epoch
             better.append(r)
     if better:
         for name, value in stack.values().items():
@@ -361,6 +374,8 @@ def _keep_best(p: Progress, stack: Stack, monitor: str, min_delta: float) -> Non
 
 
 def _ended(p: Progress, r: int, epochs: int, patience: int | None) -> bool:
+    if not p.history[r]:
+        return False
     stopped_early = patience is not None and p.epoch - p.best_epoch[r] >= patience
     return p.epoch >= epochs or stopped_early or _diverged(p.history[r])
 
@@ -425,7 +440,8 @@ def _finish(run: Run, r: int, stack: Stack, p: Progress, data: Data, recipe: Rec
         good = next((row for row in reversed(history) if not _diverged([row])), {})
         step = p.finite_steps[r] + 1
         reason = _divergence(run.config, step, good)
-        run.finish("diverged", _split_metrics(good) | result | {"diverged_at_step": step}, reason)
+        result |= {"steps": step, "diverged_at_step": step}
+        run.finish("diverged", _split_metrics(good) | result, reason)
         return
     best = Stack([stack.member(r, p.best)], stack.device)
     test = {k: v[0] for k, v in evaluate(best, data, "test", recipe).items()}

@@ -40,8 +40,9 @@ def train(configs: Sequence[Config]) -> list[Outcome | None]:
     A single config that cannot be trained raises its error; in a sweep it is listed and the others
     go on. None stands for a config that a smoke test leaves out.
     """
-    sweep, sources, few = len(configs) > 1, _Sources(), _few_seeds(configs)
-    made = [Run(c, run_id(c, sources.fingerprint(c))) if c in few else None for c in configs]
+    sweep, sources = len(configs) > 1, _Sources()
+    study = _study(configs)
+    made = [_run(c, sources, sweep) if few else None for c, few in _few_seeds(configs)]
     runs = {run.id: run for run in made if run}
     outcomes: dict[str, Outcome] = {}
     with (
@@ -50,15 +51,45 @@ def train(configs: Sequence[Config]) -> list[Outcome | None]:
     ):
         outcomes |= {run.id: outcome for run in runs.values() if (outcome := _settled(run))}
         display.skipped([outcome.run for outcome in outcomes.values()])
-        for waiting in _stacks([run for run in runs.values() if run.id not in outcomes]):
+        waiting = []
+        for run in runs.values():
+            if run.id not in outcomes:
+                try:
+                    waiting.append(_Waiting.look(run))
+                except UserError as error:
+                    if not sweep:
+                        raise
+                    outcomes[run.id] = Outcome(run, "failed", str(error))
+        for members in _stacks(waiting):
             if interrupted():
                 break
-            outcomes |= _train_stack(waiting, sources, display, interrupted, sweep)
+            outcomes |= _train_stack(members, sources, display, interrupted, sweep)
             display.settled(outcomes)
-    study = Path(configs[0]["output_dir"]) / configs[0]["study"]
+        for run in runs.values():  # what another process trained may be there by now
+            if run.id in outcomes and outcomes[run.id].status == "busy":
+                outcomes[run.id] = _settled(run) or outcomes[run.id]
     if study.is_dir():
         table.write_runs(study)
     return [outcomes.get(run.id, Outcome(run, "stopped")) if run else None for run in made]
+
+
+def _study(configs: Sequence[Config]) -> Path:
+    """The study folder, one for all runs of a sweep."""
+    folders = {Path(config["output_dir"]) / config["study"] for config in configs}
+    if len(folders) > 1:
+        raise UserError("A sweep fills one folder: study and output_dir cannot be swept over.")
+    return folders.pop()
+
+
+def _run(config: Config, sources: "_Sources", sweep: bool) -> Run:
+    try:
+        return Run(config, run_id(config, sources.fingerprint(config)))
+    except UserError:
+        if not sweep:
+            raise
+        return Run(
+            config, run_id(config, "unreadable")
+        )  # it fails again, and is listed, as its turn comes
 
 
 def build_model(config: Config, examples: data.Data) -> nn.Module:
@@ -125,10 +156,10 @@ class _Sources:
         return self._prepared[1]
 
 
-def _few_seeds(configs: Sequence[Config]) -> list[Config]:
-    """All configs; of a smoke test those of its first two seeds."""
+def _few_seeds(configs: Sequence[Config]) -> list[tuple[Config, bool]]:
+    """The configs, and whether to train them: of a smoke test only those of its first two seeds."""
     few = list(dict.fromkeys(config["seed"] for config in configs))[:2]
-    return [config for config in configs if not config["smoke"] or config["seed"] in few]
+    return [(config, not config["smoke"] or config["seed"] in few) for config in configs]
 
 
 def _settled(run: Run) -> Outcome | None:
@@ -136,31 +167,34 @@ def _settled(run: Run) -> Outcome | None:
     status = run.status()
     if run.config["fresh"] or not status:
         return None
-    if status["status"] in FINISHED or (status["status"] == "failed" and not run.config["retry"]):
+    finished = status["status"] in FINISHED and run.result()
+    if finished or (status["status"] == "failed" and not run.config["retry"]):
         return _outcome(run)
     return None
 
 
 class _Waiting(NamedTuple):
-    """A run to train: its status when looked at, and the checkpoint it goes on from, if any."""
+    """A run to train: its status when looked at, and where its checkpoint is, if there is one."""
 
     run: Run
     status: dict[str, Any]
-    state: dict[str, Any] | None
+    place: tuple[int, int] | None  # finished epochs, steps into the next
+
+    @classmethod
+    def look(cls, run: Run) -> "_Waiting":
+        state = None if run.config["fresh"] else run.checkpoint()
+        return cls(run, run.status(), (state["epoch"], state["position"]) if state else None)
 
     def take(self) -> bool:
         """Lock the run; False where another process is training it, or has been since we looked."""
         return self.run.acquire() and self.run.status() == self.status
 
 
-def _stacks(runs: Sequence[Run]) -> Iterator[list[_Waiting]]:
+def _stacks(waiting: Sequence[_Waiting]) -> Iterator[list[_Waiting]]:
     """Groups of runs that train together: of one stack key, and at the same step."""
     groups: dict[tuple, list[_Waiting]] = {}
-    for run in runs:
-        status = run.status()
-        state = None if run.config["fresh"] else run.checkpoint()
-        place = (state["epoch"], state["position"]) if state else None
-        groups.setdefault((stack_key(run.config), place), []).append(_Waiting(run, status, state))
+    for member in waiting:
+        groups.setdefault((stack_key(member.run.config), member.place), []).append(member)
     for members in groups.values():
         width = _width(members[0].run.config, len(members))
         for start in range(0, len(members), width):
@@ -200,20 +234,22 @@ def _train_stack(
         models = {run.id: build_model(run.config, examples) for run in runs}
         threads = _threads(config, models[runs[0].id], len(examples.splits["train"]))
         torch.set_num_threads(threads)
+        _check_batch(config, models[runs[0].id])
         taken = [member for member in waiting if member.take()]
         if taken:
-            states = [member.state for member in taken if member.state]
-            _open(taken)
-            display.training([member.run for member in taken], states)
-            stack = Stack([models[m.run.id] for m in taken], device, config["compile"])
             mine = [member.run for member in taken]
+            states = [run.checkpoint() for run in mine] if taken[0].place else []
+            _open(mine, states)
+            display.training(mine, states)
+            stack = Stack([models[run.id] for run in mine], device, config["compile"])
             for run in fit(mine, stack, examples, states, display, interrupted):
                 run.set_status("stopped", "interrupted; the same command continues it")
     except Exception as error:
         if not sweep and isinstance(error, UserError) and not taken:
             raise
         _fail([member.run for member in taken] or runs, error, bool(taken))
-        display.failed(error)
+        if sweep:
+            display.failed(error)
         if not taken:
             return {run.id: _outcome(run) for run in runs}
     finally:
@@ -227,13 +263,13 @@ def _train_stack(
     return outcomes
 
 
-def _open(taken: Sequence[_Waiting]) -> None:
+def _open(runs: Sequence[Run], states: Sequence[dict[str, Any]]) -> None:
     """Make or clear the folders of runs that are about to train."""
-    for run, _, state in taken:
+    for r, run in enumerate(runs):
         if run.config["fresh"]:
             run.clear()
-        run.start(state["history"] if state else [])
-        run.say(f"resumed in epoch {state['epoch'] + 1}" if state else "started")
+        run.start(states[r]["history"] if states else [])
+        run.say(f"resumed in epoch {states[r]['epoch'] + 1}" if states else "started")
 
 
 def _fail(runs: Sequence[Run], error: Exception, started: bool) -> None:
@@ -263,6 +299,15 @@ def _threads(config: Config, model: nn.Module, examples: int) -> int:
     dense = all(parameter.dim() <= 2 for parameter in parameters)
     work = batch * sum(parameter.numel() for parameter in parameters)
     return 1 if dense and work < _SMALL else _THREADS
+
+
+def _check_batch(config: Config, model: nn.Module) -> None:
+    kinds = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
+    if config["batch_size"] == 1 and any(isinstance(layer, kinds) for layer in model.modules()):
+        raise UserError(
+            "Batch normalization cannot train on batches of one example (batch_size=1). "
+            "Use a larger batch_size, or norm=layer."
+        )
 
 
 def _check_monitors(config: Config, task: tasks.Classification | tasks.Regression) -> None:

@@ -71,7 +71,9 @@ def _accepts(kind: str, value: Any) -> bool:
     match = _NUMBER.match(kind)
     if not match:  # a literal word
         return value is None if kind == "null" else value == kind
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    if isinstance(value, float) and not math.isfinite(value):
         return False
     if match["kind"] == "int" and not isinstance(value, int):
         return False

@@ -80,7 +80,8 @@ class Run:
 
     def status(self) -> dict[str, Any]:
         """status.json: `status`, `reason`, …; {} for a run that never started."""
-        return read_json(self.path / "status.json")
+        status = read_json(self.path / "status.json")
+        return {"reason": None} | status if isinstance(status.get("status"), str) else {}
 
     def result(self) -> dict[str, Any]:
         return read_json(self.path / "result.json")
@@ -95,9 +96,7 @@ class Run:
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
-            raise UserError(
-                f"{path} cannot be read ({error}); fresh=true trains this run anew."
-            ) from error
+            raise UserError(f"{path} is damaged; fresh=true trains this run anew.") from error
 
     # -- the life of a run
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -25,7 +26,7 @@ def find_runs(folder: Path) -> list[dict[str, Any]]:
     found = []
     for path in folder.rglob("status.json"):
         status = read_json(path)
-        if "run_id" not in status or not isinstance(status.get("config"), dict):
+        if not {"run_id", "status"} <= set(status) or not isinstance(status.get("config"), dict):
             continue  # not ours, or damaged
         found.append((status.get("time", ""), path.parent, status))
     entries = []
@@ -60,7 +61,9 @@ def varied(entries: Sequence[dict[str, Any]]) -> list[str]:
 def rows(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """One flat row per run: the varied settings, then the fields of result.json."""
     keys = varied(entries)
-    return [{key: entry["config"].get(key) for key in keys} | entry["result"] for entry in entries]
+    # What was typed comes first, also where the result has a field of that name (epochs).
+    typed = [{key: entry["config"].get(key) for key in keys} for entry in entries]
+    return [row | (entry["result"] | row) for row, entry in zip(typed, entries, strict=True)]
 
 
 def write_runs(study: Path) -> None:
@@ -124,7 +127,9 @@ def summarize(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         )
         summary.append(row)
     sign = -1 if higher_is_better(rank_by) else 1
-    return sorted(summary, key=lambda row: (row["n"] == 0, sign * row[rank_by] if row["n"] else 0))
+    known = [row for row in summary if not math.isnan(row[rank_by])]
+    unknown = [row for row in summary if math.isnan(row[rank_by])]
+    return sorted(known, key=lambda row: sign * row[rank_by]) + unknown
 
 
 def shown(entries: Sequence[dict[str, Any]]) -> "Table":

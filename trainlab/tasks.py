@@ -87,6 +87,8 @@ class Regression:
     def metrics(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
         n = sums["n"]
         total = sums["yy"] - sums["y"].square() / n[:, None]
+        # Of a single example, or of equal ones, nothing is left but rounding.
+        total = total.where(total > 1e-6 * sums["yy"], torch.nan)
         return {
             "loss": sums["loss"] / n,
             "mae": sums["absolute"] / n,
