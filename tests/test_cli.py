@@ -60,6 +60,13 @@ BAD = [
     (["train", "-m", "optimizer=sgd,adm"], "Did you mean adam"),
     (["train", "experiment=first_step"], "Did you mean first_steps"),
     (["summary", "arch=mpl"], "Did you mean mlp"),
+    (["train", "optimizer=null"], "choose an option of optimizer: adadelta"),
+    (["train", "+epoch=5"], "Did you mean epochs"),
+    (["train", "study=../elsewhere"], "must stay below output_dir"),
+    (["train", "norm=batch", "batch_size=1"], "cannot train on batches of one"),
+    (["train", "-m", "study=a,b"], "cannot be swept over"),
+    (["train", "dataset=moons", "dataset.noise=1e300"], "not finite"),
+    (["train", "--cfg", "job", "-m"], "Only one of"),
     (["list", "optimiser"], "Did you mean optimizer"),
     (["table", "nowhere"], "There is no folder"),
     (["table", "--xml"], "Usage"),
@@ -278,3 +285,63 @@ def test_completion_scripts_name_the_program(folder, shell):
         capture_output=True, text=True, check=True, env=os.environ | {"PATH": path},
     )  # fmt: skip
     assert "trainlab" in done.stdout
+
+
+# ---------------------------------------------------------------- odd sweeps, pipes, shells
+
+
+def test_a_sweep_over_missing_data_trains_the_rest(trainlab):
+    answer = trainlab("train", "-m", *TINY, "dataset=digits,mnist", "data_dir=nowhere")
+    assert answer.code == cli.FAILED
+    assert "does not exist" in answer.err
+    assert len(list(answer.path.glob("*/result.json"))) == 1
+
+
+def test_a_sweep_by_another_launcher_reports_all_of_it(trainlab):
+    answer = trainlab(
+        "train", "-m", "hydra/launcher=basic", "epochs=1", "optimizer=momentum",
+        "optimizer.lr=0.01,1e6", "seed=0,1",
+    )  # fmt: skip
+    assert answer.code == 0
+    assert answer.path.name == "runs"
+    assert answer.err.count("diverged ") >= 2
+    assert "±" in answer.err
+    failing = trainlab(
+        "train", "-m", "hydra/launcher=basic", *TINY, "dataset=moons,digits", "arch=cnn"
+    )
+    assert failing.code == cli.FAILED
+    assert "needs images" in failing.err
+
+
+def test_huge_seeds_are_different_runs(trainlab):
+    answer = trainlab("train", "-m", *TINY, f"seed={2**53},{2**53 + 1},{10**300}")
+    assert answer.code == 0
+    assert len(list(answer.path.glob("*/result.json"))) == 3
+
+
+def test_verbs_take_help_and_no_foreign_flags(trainlab):
+    for verb in ("list", "summary", "table"):
+        assert trainlab(verb, "--help").out == trainlab("--help").out
+    assert trainlab("summary", "-q").code == cli.BAD_INPUT
+
+
+@pytest.mark.parametrize("command", ["list", "-sc install=bash"])
+def test_a_closed_pipe_is_no_error(folder, command):
+    script = f"{sys.executable} -m trainlab {command} | head -1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0"
+    assert done.stderr == ""
+
+
+def test_bash_completes(folder):
+    path = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
+    script = (
+        'source <(trainlab -sc install=bash); COMP_LINE="trainlab train optimizer=ada"; '
+        "COMP_POINT=${#COMP_LINE}; COMP_WORDS=($COMP_LINE); COMP_CWORD=2; "
+        "$(complete -p trainlab | sed 's/.*-F \\([^ ]*\\) .*/\\1/'); echo ${COMPREPLY[@]}"
+    )
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, env=os.environ | {"PATH": path}
+    )
+    expected = [f"optimizer={name}" for name in ("adadelta", "adagrad", "adam", "adamw")]
+    assert done.stdout.split() == expected, done.stderr

@@ -358,3 +358,34 @@ def test_a_last_batch_of_one_example_is_left_out(train, norm):
     assert len(split["train"]) % 6 == 1
     assert outcome.status == "done", outcome.reason
     assert outcome.run.result()["steps"] == len(split["train"]) // 6
+
+
+@pytest.mark.parametrize(
+    "sweep",
+    [
+        [{"clip": "norm", "clip.max": m} for m in (0.1, 1.0)],
+        [{"schedule": "exponential", "schedule.k": k} for k in (0.01, 0.1)],
+        [{"schedule": "cosine", "schedule.final": f} for f in (0, 0.5)],
+        [{"optimizer": "adamw", "optimizer.beta2": b} for b in (0.99, 0.999)],
+        [{"optimizer": "sgd", "optimizer.lr": lr, "batch_size": 8} for lr in (0.01, 1e30)],
+    ],
+)
+@pytest.mark.skipif(
+    not torch.backends.mkl.is_available(), reason="other kernels, equal to rounding"
+)
+def test_stacked_numbers_equal_solo_numbers_exactly(train, sweep):
+    solo = train("epochs=2", "max_examples=800", "stack=1", sweep=sweep, name="solo")
+    stacked = train("epochs=2", "max_examples=800", "stack=8", sweep=sweep, name="stacked")
+    assert [numbers(a) for a in solo] == [numbers(b) for b in stacked]
+
+
+def test_accumulation_and_batch_norm_meet_without_a_part_of_one(train):
+    (outcome,) = train("norm=batch", "accumulate=8", "epochs=1", "batch_size=9")
+    assert outcome.status == "done", outcome.reason
+
+
+def test_r2_of_a_single_example_is_none(train):
+    (outcome,) = train("dataset=diabetes", "max_examples=6", "stop.monitor=val_r2", "epochs=2")
+    assert outcome.status == "done"
+    assert outcome.run.result()["test_r2"] is None
+    assert outcome.run.result()["best_epoch"] == 1

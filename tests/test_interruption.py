@@ -90,3 +90,45 @@ def test_two_processes_never_train_one_run(trainlab, trainlab_process, folder):
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == 130
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["epochs=2"],
+        ["stop=early", "stop.patience=1", "optimizer.lr=0.05", "epochs=60"],
+        ["optimizer=momentum", "optimizer.lr=1e6", "epochs=3"],
+    ],
+    ids=["all epochs", "stopped early", "diverged"],
+)
+@pytest.mark.parametrize("lost", ["result and status", "result", "status"])
+def test_a_run_that_died_before_its_result_was_written_is_finished(trainlab, arguments, lost):
+    """Its last checkpoint says that it had ended: nothing is trained, the result is the same."""
+    arguments = ("-q", "max_examples=300", *arguments)
+    first = trainlab("train", *arguments)
+    result = first.result
+    metrics = (first.path / "metrics.csv").read_text()
+    if "status" in lost:
+        status = json.loads((first.path / "status.json").read_text())
+        (first.path / "status.json").write_text(json.dumps(status | {"status": "running"}))
+    if "result" in lost:
+        (first.path / "result.json").write_text('{"run_id": ')
+    again = trainlab("train", *arguments)
+    assert again.code == first.code
+    assert again.result == result
+    assert (first.path / "metrics.csv").read_text() == metrics
+
+
+def test_a_damaged_checkpoint_stops_no_other_run(trainlab):
+    sweep = ("train", "-q", "-m", "max_examples=200", "epochs=2", "seed=range(3)")
+    path = trainlab(*sweep).path
+    runs = sorted(file.parent for file in path.glob("*/result.json"))
+    for run in runs[:2]:
+        (run / "result.json").unlink()
+    last = runs[0] / "checkpoints" / "last.pt"
+    last.write_bytes(last.read_bytes()[:500])
+    answer = trainlab(*sweep)
+    assert answer.code == 1
+    assert "is damaged; fresh=true" in answer.err
+    assert (runs[1] / "result.json").exists()
+    assert trainlab(*sweep, "fresh=true").code == 0

@@ -49,6 +49,7 @@ def test_identity_is_what_decides_the_result():
         run_id(compose([]), "else"),
     }
     assert len(ids) == len(others) + 2
+    assert run_id(compose([f"seed={2**53}"]), "") != run_id(compose([f"seed={2**53 + 1}"]), "")
     assert run_id(compose(["optimizer.lr=1"]), "") == run_id(compose(["optimizer.lr=1.0"]), "")
 
 

@@ -101,3 +101,14 @@ def test_only_settings_that_decide_a_result_are_columns(trainlab):
     trainlab("train", "-q", "epochs=1", "device=cpu", "optimizer=sgd")
     trainlab("train", "-q", "epochs=2", "quiet=true", "study=other", "optimizer=sgd")
     assert table.varied(table.find_runs(Path("outputs"))) == ["study", "epochs"]
+
+
+def test_what_was_typed_stays_and_what_is_unknown_comes_last(trainlab):
+    sweep = ("train", "-m", "-q", "max_examples=300", "dataset=diabetes,digits,moons")
+    answer = trainlab(*sweep, "stop=early", "stop.patience=1", "epochs=30,40")
+    entries = table.find_runs(answer.path)
+    assert sorted(row["epochs"] for row in table.rows(entries)) == [30] * 3 + [40] * 3
+    accuracies = [row["val_accuracy"] for row in table.summarize(entries)]
+    known = [value for value in accuracies if not math.isnan(value)]
+    assert known == sorted(known, reverse=True)
+    assert all(math.isnan(value) for value in accuracies[len(known) :])

@@ -164,12 +164,16 @@ def _hydra(arguments: list[str], job: Callable[[Any], Any]) -> None:
     """Hand the command line to Hydra's main; its errors come back as exceptions."""
     import hydra
 
-    from trainlab.config import CONF
+    from trainlab.config import CONF, UserError
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through to `main`, which explains them
     before, sys.argv = sys.argv, [sys.argv[0], *arguments]
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
+    except UserError:
+        raise
+    except ValueError as error:  # of Hydra's own: the job keeps its errors to itself
+        raise UserError(str(error)) from error
     finally:
         sys.argv = before
 
