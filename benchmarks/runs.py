@@ -1,8 +1,8 @@
 """Whole runs, all bookkeeping on, against the plain PyTorch loop on the same work.
 
-The peer is the loop an expert writes when only speed counts, with torch's own optimizers: data in memory as tensors, index
-batches, losses and correct answers accumulated as tensors, one evaluation of the validation split
-per epoch, the best weights kept, the test split at the end. It writes no files.
+The peer is the loop an expert writes when only speed counts, with torch's own optimizers: data in
+memory as tensors, index batches, losses and correct answers accumulated as tensors, one evaluation
+of the validation split per epoch, the best weights kept, the test split at the end, no files.
 """
 
 import copy

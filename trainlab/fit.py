@@ -10,7 +10,6 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -20,9 +19,9 @@ from torch import Tensor
 from trainlab import tasks
 from trainlab.config import Config, build, widest
 from trainlab.data import Data
-from trainlab.optimizers import State
 from trainlab.schedules import At, higher_is_better
-from trainlab.stack import Stack, Values
+from trainlab.stack import Stack
+from trainlab.state import Progress, begin, best_checkpoint, checkpoint, member_state, resume
 from trainlab.store import Row, Run
 from trainlab.streams import stream
 
@@ -43,24 +42,6 @@ class Recipe(NamedTuple):
     precision: contextlib.AbstractContextManager
     scaled: bool  # whether the loss is scaled (fp16)
     parts: int  # of a batch, for gradient accumulation
-
-
-@dataclass
-class Progress:
-    """What the loop carries from step to step besides the stack's values."""
-
-    optimizer: State
-    best: Values  # copies of the stack's values, row by row from that member's best epoch
-    best_value: list[float]  # (R,) the monitored metric there, lower is better
-    best_epoch: list[int]  # (R,) 0 before the first
-    history: list[list[Row]]  # (R, epochs so far)
-    finite_steps: list[int]  # (R,) before the first whose loss was not finite
-    scale: Tensor  # (R,) of the loss, for fp16
-    good_steps: Tensor  # (R,) since the scale last changed
-    epoch: int = 0  # finished epochs
-    position: int = 0  # steps into the present epoch
-    seconds: float = 0.0  # training time, each member's share
-    sums: dict[str, Tensor] = field(default_factory=dict)  # (R, …) of the present epoch
 
 
 def due(last: float, every: float) -> bool:
@@ -86,7 +67,7 @@ def fit(
     n, batch_size, steps = _sizes(len(train), config["batch_size"])
     every, by_time = config["checkpoint"]["every"], config["checkpoint"]["unit"] == "seconds"
     recipe = _recipe(runs, data, stack.device)
-    p = _resume(stack, resumed) if resumed else _begin(stack, recipe.scaled)
+    p = resume(stack, resumed) if resumed else begin(stack, recipe.scaled)
     # A process may have died after a member's last epoch and before its result was written.
     runs, stack, p, recipe = _let_go(runs, stack, p, recipe, data)
     saved = time.monotonic()
@@ -116,7 +97,7 @@ def fit(
             p.seconds = before + (time.perf_counter() - clock) / len(runs)
             if p.position < steps:
                 if interrupted() or (by_time and due(saved, every)):
-                    _checkpoint(runs, stack, p)
+                    checkpoint(runs, stack, p)
                     saved = time.monotonic()
                 if interrupted():
                     return runs
@@ -130,7 +111,7 @@ def fit(
         show(runs, rows, p.epoch / epochs)
         runs, stack, p, recipe = _let_go(runs, stack, p, recipe, data)
         if runs and (interrupted() or (due(saved, every) if by_time else p.epoch % every == 0)):
-            _checkpoint(runs, stack, p)
+            checkpoint(runs, stack, p)
             saved = time.monotonic()
         if interrupted():
             break
@@ -151,9 +132,9 @@ def _let_go(
     runs = [runs[r] for r in kept]
     if not runs or all(not e for e in ended):
         return runs, stack, p, recipe
-    states = [_member_state(stack, p, r) for r in kept]
+    states = [member_state(stack, p, r) for r in kept]
     smaller = Stack([stack.member(r) for r in kept], stack.device, stack.compiled)
-    return runs, smaller, _resume(smaller, states), _recipe(runs, data, stack.device)
+    return runs, smaller, resume(smaller, states), _recipe(runs, data, stack.device)
 
 
 def _step(
@@ -214,45 +195,6 @@ def _recipe(runs: Sequence[Run], data: Data, device: torch.device) -> Recipe:
     kind = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
     precision = torch.autocast(device.type, dtype=kind) if kind else _NOTHING
     return Recipe(update, schedule, clip, lr, tasks.of(data), precision, name == "fp16", parts)
-
-
-def _begin(stack: Stack, scaling: bool) -> Progress:
-    size = stack.size
-    return Progress(
-        optimizer=State(stack.w),
-        best={name: value.clone() for name, value in stack.values().items()},
-        best_value=[math.inf] * size,
-        best_epoch=[0] * size,
-        history=[[] for _ in range(size)],
-        finite_steps=[0] * size,
-        scale=torch.full((size,), 2.0**16 if scaling else 1.0, device=stack.device),
-        good_steps=torch.zeros(size, dtype=torch.long, device=stack.device),
-    )
-
-
-def _resume(stack: Stack, states: Sequence[dict[str, Any]]) -> Progress:
-    """Put members' checkpoints into the stack, and what they say of the loop into a Progress."""
-    p = _begin(stack, scaling=False)
-    for r, state in enumerate(states):
-        stack.load(r, state["best"])
-    p.best = {name: value.clone() for name, value in stack.values().items()}
-    for r, state in enumerate(states):
-        stack.load(r, state["model"])
-        for name, row in state["optimizer"].items():
-            p.optimizer[name][r].copy_(row)
-    first = states[0]
-    p.optimizer.t, p.epoch, p.position = first["t"], first["epoch"], first["position"]
-    p.seconds = sum(state["seconds"] for state in states) / len(states)
-    p.best_value = [state["best_value"] for state in states]
-    p.best_epoch = [state["best_epoch"] for state in states]
-    p.history = [list(state["history"]) for state in states]
-    p.finite_steps = [state["finite_steps"] for state in states]
-    for name in ("scale", "good_steps"):
-        setattr(p, name, torch.stack([state[name] for state in states]).to(stack.device))
-    p.sums = {
-        k: torch.stack([s["sums"][k] for s in states]).to(stack.device) for k in first["sums"]
-    }
-    return p
 
 
 # ---------------------------------------------------------------- in the loop
@@ -388,39 +330,6 @@ def _diverged(history: Sequence[Row]) -> bool:
 # ---------------------------------------------------------------- what is left of a member
 
 
-def _member_state(stack: Stack, p: Progress, r: int) -> dict[str, Any]:
-    """Everything needed to go on with member r exactly where it is, alone or in another stack."""
-    return {
-        "model": stack.state_dict(r),
-        "best": stack.state_dict(r, p.best),
-        "optimizer": {name: value[r].cpu().clone() for name, value in p.optimizer.items()},
-        "t": p.optimizer.t,
-        "epoch": p.epoch,
-        "position": p.position,
-        "seconds": p.seconds,
-        "best_value": p.best_value[r],
-        "best_epoch": p.best_epoch[r],
-        "history": p.history[r],
-        "finite_steps": p.finite_steps[r],
-        "sums": {name: value[r].cpu() for name, value in p.sums.items()},
-        "scale": p.scale[r].cpu(),
-        "good_steps": p.good_steps[r].cpu(),
-    }
-
-
-def _checkpoint(runs: Sequence[Run], stack: Stack, p: Progress) -> None:
-    for r, run in enumerate(runs):
-        state = _member_state(stack, p, r)
-        if p.best_epoch[r]:
-            run.save("best", _best(p, r, state["best"]))
-        run.save("last", state)
-
-
-def _best(p: Progress, r: int, weights: Values) -> dict[str, Any]:
-    epoch = p.best_epoch[r]
-    return {"model": weights, "epoch": epoch, "metrics": p.history[r][epoch - 1]}
-
-
 def _finish(run: Run, r: int, stack: Stack, p: Progress, data: Data, recipe: Recipe) -> None:
     """Write what member r leaves: the metrics of its best epoch, and with those weights, for the
     only time, the test split."""
@@ -434,8 +343,8 @@ def _finish(run: Run, r: int, stack: Stack, p: Progress, data: Data, recipe: Rec
         "seed": run.config["seed"],
     }
     if p.best_epoch[r]:
-        run.save("best", _best(p, r, stack.state_dict(r, p.best)))
-    run.save("last", _member_state(stack, p, r))
+        run.save("best", best_checkpoint(p, r, stack.state_dict(r, p.best)))
+    run.save("last", member_state(stack, p, r))
     if _diverged(history):
         good = next((row for row in reversed(history) if not _diverged([row])), {})
         step = p.finite_steps[r] + 1
