@@ -1,7 +1,11 @@
 """Datasets, their files, and splits that never leak."""
 
 import gzip
+import hashlib
 import struct
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -124,6 +128,7 @@ def test_idx_types(tmp_path, array):
         (gzip.compress(idx(np.zeros((9, 9), np.uint8)))[:-12], "cannot be read"),
         (b"\0\0\x08\x03" + b"\xff" * 12, "damaged"),
     ],
+    ids=["empty", "text", "truncated", "too long", "half a header", "gzip truncated", "huge"],
 )
 def test_a_damaged_idx_file_is_refused(tmp_path, content, message):
     (tmp_path / "a").write_bytes(content)
@@ -164,3 +169,47 @@ def test_inputs_that_are_not_finite_are_refused():
     x = np.array([[1.0], [np.nan]], np.float32)
     with pytest.raises(UserError, match="not finite"):
         data._check(data.Examples(x, np.array([0, 1]), "binary", ["a", "b"]), "mine")
+
+
+@pytest.fixture
+def server(tiny_mnist):
+    """The tiny files behind http on this machine, all gzipped; its address and their checksums."""
+    folder, checksums = tiny_mnist / "mnist", {}
+    for name in data._MNIST_FILES:
+        plain, zipped = folder / name, folder / f"{name}.gz"
+        if plain.exists():
+            zipped.write_bytes(gzip.compress(plain.read_bytes()))
+        checksums[name] = hashlib.sha256(zipped.read_bytes()).hexdigest()
+    handler = partial(QuietHandler, directory=folder)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{http.server_port}/", checksums
+        http.shutdown()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *message):
+        pass
+
+
+def test_a_download_is_verified_and_kept(server, tmp_path, monkeypatch):
+    url, checksums = server
+    monkeypatch.setattr(data, "_MNIST_URL", url)
+    monkeypatch.setattr(data, "_MNIST_FILES", checksums)
+    target = tmp_path / "fresh"
+    config = compose(["dataset=mnist", f"data_dir={target}", "download=true"])
+    assert len(data.read(config).x) == 60
+    monkeypatch.setattr(data, "_MNIST_URL", "http://127.0.0.1:9/")  # not asked again
+    assert len(data.read(config).x) == 60
+
+
+def test_a_download_with_another_checksum_is_refused_and_leaves_nothing(
+    server, tmp_path, monkeypatch
+):
+    url, checksums = server
+    monkeypatch.setattr(data, "_MNIST_URL", url)
+    monkeypatch.setattr(data, "_MNIST_FILES", dict.fromkeys(checksums, "0" * 64))
+    target = tmp_path / "fresh"
+    with pytest.raises(UserError, match="cannot download"):
+        data.read(compose(["dataset=mnist", f"data_dir={target}", "download=true"]))
+    assert [path for path in target.rglob("*") if path.is_file()] == []

@@ -5,6 +5,7 @@ import torch
 
 from trainlab import run
 from trainlab.config import compose
+from trainlab.stack import Stack
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -34,12 +35,12 @@ def test_lower_precision(tmp_path, precision):
         assert result["val_accuracy"] > 0.8
 
 
-def test_no_step_waits_for_the_device(tmp_path):
+def test_no_step_waits_for_the_device():
+    stack = Stack([torch.nn.Linear(3, 2) for _ in range(2)], "cuda")
+    x = torch.ones(2, 4, 3, device="cuda")
     torch.cuda.set_sync_debug_mode("error")
     try:
-        from trainlab.stack import Stack
-
-        stack = Stack([torch.nn.Linear(3, 2) for _ in range(2)], "cuda")
-        stack.backward(stack(torch.ones(2, 4, 3, device="cuda")).square().sum(-1))
+        stack.backward(stack(x).square().sum(-1))
     finally:
         torch.cuda.set_sync_debug_mode("default")
+    assert stack.g.abs().sum() > 0

@@ -83,13 +83,12 @@ def _study(configs: Sequence[Config]) -> Path:
 
 def _run(config: Config, sources: "_Sources", sweep: bool) -> Run:
     try:
-        return Run(config, run_id(config, sources.fingerprint(config)))
+        fingerprint = sources.fingerprint(config)
     except UserError:
         if not sweep:
             raise
-        return Run(
-            config, run_id(config, "unreadable")
-        )  # it fails again, and is listed, as its turn comes
+        fingerprint = "unreadable"  # it fails again, and is listed, when its turn comes
+    return Run(config, run_id(config, fingerprint))
 
 
 def build_model(config: Config, examples: data.Data) -> nn.Module:
