@@ -29,8 +29,7 @@ trainlab: which recipe, and why?
 
 Options: --version, --help, --debug (tracebacks), -q (train: no progress).
 `trainlab train --help` lists the groups; there Hydra's flags work too: --cfg job, --info, …
-Tab completion for bash and zsh: eval "$(trainlab -sc install=bash)" (or zsh);
-for fish: trainlab -sc install=fish | source
+Tab completion: eval "$(trainlab -sc install=bash)"; zsh and fish: see the README.
 """
 
 # Exit codes scripts rely on.
