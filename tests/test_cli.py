@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from trainlab import __version__, cli
+from trainlab.config import CONF
 
 TINY = ("-q", "epochs=1", "max_examples=100")
 
@@ -345,3 +346,17 @@ def test_bash_completes(folder):
     )
     expected = [f"optimizer={name}" for name in ("adadelta", "adagrad", "adam", "adamw")]
     assert done.stdout.split() == expected, done.stderr
+
+
+def test_another_programs_config_is_told_apart(trainlab, folder, monkeypatch):
+    (folder / "conf").mkdir()
+    (folder / "conf" / "config.yaml").write_text("db:\n  host: localhost\n")
+    for verb in ("train", "list", "summary"):
+        answer = trainlab(verb)
+        assert answer.code == cli.BAD_INPUT
+        assert "Is it another program's?" in answer.err
+    own = folder / "own" / "conf" / "config.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text((CONF / "config.yaml").read_text())
+    monkeypatch.chdir(folder / "own")
+    assert trainlab("train", *TINY).code == 0

@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     verbs: dict[str, Callable[[list[str]], int]] = {
         "train": train, "list": list_options, "summary": summary, "table": table,
     }  # fmt: skip
-    from trainlab.config import UserError, explain, nearest
+    from trainlab.config import UserError, check_own, explain, nearest
 
     try:
         if {"-sc", "--shell-completion", "--shell_completion"} & set(arguments):
@@ -60,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(
                 f"There is no `trainlab {verb}`.{nearest(verb, verbs)} Verbs: {', '.join(verbs)}."
             )
+        check_own()
         return verbs[verb](rest)
     except KeyboardInterrupt:
         print("interrupted; the same command continues", file=sys.stderr)
@@ -242,6 +243,7 @@ def _report(outcomes: Sequence["Outcome"], sweep: bool, failure: Exception | Non
     print(first.path.parent)
     statuses = {outcome.status for outcome in outcomes}
     if "stopped" in statuses:
+        console.print("interrupted; the same command continues")
         return INTERRUPTED
     return FAILED if failure or statuses & {"failed", "busy"} else 0
 

@@ -58,6 +58,20 @@ def search_path() -> list[Path]:
     return [own, CONF] if own.is_dir() and not own.samefile(CONF) else [CONF]
 
 
+def check_own() -> None:
+    """Raise UserError where the working folder's conf/config.yaml is another program's."""
+    own, ours = (path / "config.yaml" for path in (search_path()[0], CONF))
+    if own == ours or not own.is_file():
+        return
+    missing = [key for key in schema.read(ours)[1] if key not in schema.read(own)[1]]
+    if missing:
+        raise UserError(
+            f"{own} takes the place of trainlab's table of contents, and has no {missing[0]} "
+            f"({len(missing)} settings are missing). Is it another program's? Then run trainlab in "
+            "another folder. For defaults of your own, write a study: conf/experiment/NAME.yaml."
+        )
+
+
 def groups() -> list[str]:
     """Every group, in the order of the table of contents, then those only the user has."""
     first = [
@@ -369,7 +383,7 @@ def _admit(target: str, allowed: Sequence[str], where: str) -> None:
         raise UserError(
             f"{where} names {target}, which is not in a trusted package ({', '.join(TRUSTED[:2])}, "
             f"trainlab's components). If you trust it, add it: 'trusted=[{package}]', or `trusted: "
-            f"[{package}]` in your conf/config.yaml or experiment."
+            f"[{package}]` in a study of yours."
         )
 
 
