@@ -118,6 +118,8 @@ def train(arguments: list[str]) -> int:
             failure = failure or error
             return [None] * len(task) if several else None
         outcomes.extend(outcome for outcome in results if outcome)
+        if os.getpid() != parent and results[0] and results[0].status == "failed":
+            raise RuntimeError(results[0].reason)
         values = [_objective(outcome) for outcome in results]
         return values if several else values[0]
 

@@ -3,6 +3,7 @@
 import json
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,12 +16,13 @@ from torch import nn
 
 from trainlab import data, progress, streams, table, tasks
 from trainlab.config import Config, UserError, build, nearest, run_id, stack_key
-from trainlab.fit import fit
+from trainlab.fit import due, fit
 from trainlab.initializers import initialize
 from trainlab.stack import Stack
 from trainlab.store import FINISHED, Run
 
 _WIDEST = 32  # members of a stack under stack=auto
+_WRITE_EVERY = 10.0  # seconds between two writings of runs.csv during a sweep
 _THREADS = torch.get_num_threads()  # what torch would use
 _SMALL = 4_000_000  # multiplications of a dense net's batch, below which a second thread only waits
 
@@ -60,11 +62,15 @@ def train(configs: Sequence[Config]) -> list[Outcome | None]:
                     if not sweep:
                         raise
                     outcomes[run.id] = Outcome(run, "failed", str(error))
+        written = time.monotonic()
         for members in _stacks(waiting):
             if interrupted():
                 break
             outcomes |= _train_stack(members, sources, display, interrupted, sweep)
             display.settled(outcomes)
+            if due(written, _WRITE_EVERY) and study.is_dir():
+                table.write_runs(study)
+                written = time.monotonic()
         for run in runs.values():  # what another process trained may be there by now
             if run.id in outcomes and outcomes[run.id].status == "busy":
                 outcomes[run.id] = _settled(run) or outcomes[run.id]
@@ -132,14 +138,19 @@ class _Sources:
         self._read: tuple[str, data.Examples] | None = None
         self._prepared: tuple[str, data.Data] | None = None
 
+    def _key(self, config: Config) -> str:
+        return json.dumps(
+            [config[k] for k in ("dataset", "data_dir", "max_examples", "split_seed")]
+        )
+
     def _examples(self, config: Config) -> tuple[str, data.Examples]:
-        key = json.dumps([config[k] for k in ("dataset", "data_dir", "max_examples", "split_seed")])
+        key = self._key(config)
         if self._read is None or self._read[0] != key:
             self._read = key, data.read(config)
         return self._read
 
     def fingerprint(self, config: Config) -> str:
-        key = json.dumps([config[k] for k in ("dataset", "data_dir", "max_examples", "split_seed")])
+        key = self._key(config)
         if key not in self._fingerprints:
             self._fingerprints[key] = self._examples(config)[1].fingerprint()
         return self._fingerprints[key]
