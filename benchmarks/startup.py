@@ -11,11 +11,11 @@ from benchmarks.measure import interleave, show
 FIRST_STEP = """
 import sys
 from trainlab import cli, fit
-step = fit._step
+step = fit.take
 def first(*arguments):
     step(*arguments)
     raise SystemExit(0)
-fit._step = first
+fit.take = first
 sys.exit(cli.main(["train", "-q", "epochs=1", "fresh=true"]))
 """
 

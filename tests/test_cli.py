@@ -66,7 +66,7 @@ BAD = [
     (["train", "study=../elsewhere"], "must stay below output_dir"),
     (["train", "norm=batch", "batch_size=1"], "cannot train on batches of one"),
     (["train", "-m", "study=a,b"], "cannot be swept over"),
-    (["train", "dataset=moons", "dataset.noise=1e300"], "not finite"),
+    (["train", "dataset=moons", "dataset.noise=1e300"], "infinite inputs"),
     (["train", "--cfg", "job", "-m"], "Only one of"),
     (["list", "optimiser"], "Did you mean optimizer"),
     (["table", "nowhere"], "There is no folder"),
@@ -106,6 +106,7 @@ def test_the_folder_is_the_last_line_of_stdout_and_all_of_it(trainlab):
     assert files - {".lock"} == {
         "config.yaml", ".hydra/overrides.yaml", "status.json", "metrics.csv", "result.json",
         "env.json", "log.txt", "checkpoints/last.pt", "checkpoints/best.pt",
+        "checkpoints/data.pt",
     }  # fmt: skip
     assert [line for line in answer.err.splitlines() if line.startswith("epoch 1/2")]
     quiet = trainlab("train", *TINY, "seed=1")
@@ -259,11 +260,11 @@ def completed(line, shell="bash"):
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("trainlab ", ["train", "list", "summary", "table", "--help", "--version"]),
+        ("trainlab ", "train list summary eval lr-find table --help --version".split()),
         ("trainlab t", ["train", "table"]),
         ("trainlab list opt", ["optimizer"]),
-        ("trainlab train optimizer=ada", ["adadelta", "adagrad", "adam", "adamw"]),
-        ("trainlab train -m act=ge", ["gelu"]),
+        ("trainlab train optimizer=ada", ["adadelta", "adagrad", "adam", "adamax", "adamw"]),
+        ("trainlab train -m act=ge", ["geglu", "gelu", "gelu_tanh"]),
         ("trainlab summary arch=m", ["mlp"]),
         ("trainlab train optimizer=adam optimizer.b", ["optimizer.beta1=", "optimizer.beta2="]),
     ],
@@ -344,7 +345,7 @@ def test_bash_completes(folder):
     done = subprocess.run(
         ["bash", "-c", script], capture_output=True, text=True, env=os.environ | {"PATH": path}
     )
-    expected = [f"optimizer={name}" for name in ("adadelta", "adagrad", "adam", "adamw")]
+    expected = [f"optimizer={name}" for name in ("adadelta", "adagrad", "adam", "adamax", "adamw")]
     assert done.stdout.split() == expected, done.stderr
 
 

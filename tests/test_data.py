@@ -166,9 +166,22 @@ def test_a_class_too_small_to_split_is_refused():
 
 
 def test_inputs_that_are_not_finite_are_refused():
-    x = np.array([[1.0], [np.nan]], np.float32)
-    with pytest.raises(UserError, match="not finite"):
-        data._check(data.Examples(x, np.array([0, 1]), "binary", ["a", "b"]), "mine")
+    x = np.array([[1.0], [np.inf]] * 4, np.float32)
+    examples = data.Examples(x, np.arange(8) % 2, "binary", ["a", "b"])
+    with pytest.raises(UserError, match="infinite inputs"):
+        data._check(examples, "mine")
+
+
+def test_missing_values_have_to_be_filled_in():
+    x = np.array([[1.0], [2.0]] * 10, np.float32)
+    x[3] = np.nan
+    examples = data.Examples(x, np.arange(20) // 10, "binary", ["a", "b"])
+    for chosen in ("none", "standardize"):
+        with pytest.raises(UserError, match="impute"):
+            data.prepare(examples, compose([f"preprocess={chosen}"]), torch.device("cpu"))
+    for chosen in ("auto", "[impute,minmax]"):
+        config = compose([f"preprocess={chosen}"])
+        assert data.prepare(examples, config, torch.device("cpu")).x.isfinite().all()
 
 
 @pytest.fixture

@@ -245,9 +245,9 @@ def test_lower_precision_learns_nearly_as_well(train, precision):
 
 def test_fp16_overflow_takes_the_step_back_and_halves_the_scale(train):
     """As torch's GradScaler does."""
-    from trainlab.fit import _overflow_guard
     from trainlab.stack import Stack
     from trainlab.state import begin
+    from trainlab.step import _overflow_guard
 
     stack = Stack([torch.nn.Linear(2, 1) for _ in range(2)])
     progress = begin(stack, scaling=True)

@@ -4,9 +4,35 @@ import pytest
 import torch
 from torch import nn
 
+from trainlab import noise, norms
+from trainlab.activations import Maxout, RReLU, Step, Swish, swiglu
 from trainlab.stack import Stack
 
 R, B = 5, 9
+
+
+def noisy(seed, kind, act=nn.ReLU):
+    """Each member with its own key and rate."""
+    model = mlp(seed, act=act)
+    model.insert(3, kind())
+    for layer in model:
+        if isinstance(layer, noise.Noisy):
+            layer.key.fill_(seed)
+            layer.step.fill_(7)
+        if isinstance(layer, noise.Dropout):
+            layer.rate.fill_(0.1 + 0.1 * seed)
+    return model
+
+
+def gated(seed, act):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Flatten(), nn.Linear(12, 16), act(), nn.Linear(8, 3))
+
+
+def wrapped(seed, wrap):
+    model = cnn(seed)
+    wrap(model[0]), wrap(model[4])
+    return model
 
 
 def mlp(seed, *, norm=None, act=nn.ReLU, bias=True):
@@ -31,6 +57,16 @@ MODELS = {
     "layer norm": lambda seed: mlp(seed, norm=nn.LayerNorm),
     "prelu": lambda seed: mlp(seed, act=nn.PReLU),
     "cnn": cnn,
+    "dropout": lambda seed: noisy(seed, noise.Dropout),
+    "spatial dropout": lambda seed: noisy(seed, noise.SpatialDropout),
+    "dropout under vmap": lambda seed: noisy(seed, noise.Dropout, act=nn.PReLU),
+    "rrelu": lambda seed: noisy(seed, nn.Identity, act=RReLU),
+    "maxout": lambda seed: gated(seed, Maxout),
+    "swiglu": lambda seed: gated(seed, swiglu),
+    "swish": lambda seed: mlp(seed, act=Swish),
+    "step": lambda seed: mlp(seed, act=Step),
+    "rms": lambda seed: mlp(seed, norm=lambda features: norms.rms(features, 1)),
+    "weight norm": lambda seed: wrapped(seed, norms.weight),
 }
 
 

@@ -21,6 +21,8 @@ trainlab: which recipe, and why?
   trainlab train [overrides] [-m]         train the composed recipe; -m sweeps over a,b,c
   trainlab list [group]                   groups, options, their settings and defaults
   trainlab summary [overrides]            the model layer by layer
+  trainlab lr-find [overrides]            the learning-rate range test
+  trainlab eval RUN [overrides] [--json]  a run's best weights, on its data or on others
   trainlab table [folder] [--csv|--json]  the runs found, best first
 
   trainlab train optimizer=adam act=gelu
@@ -49,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"trainlab {__version__}")
         return 0
     verbs: dict[str, Callable[[list[str]], int]] = {
-        "train": train, "list": list_options, "summary": summary, "table": table,
+        "train": train, "list": list_options, "summary": summary, "eval": evaluate,
+        "lr-find": find_rate, "table": table,
     }  # fmt: skip
     from trainlab.config import UserError, check_own, explain, nearest
 
@@ -251,14 +254,9 @@ def _report(outcomes: Sequence["Outcome"], sweep: bool, failure: Exception | Non
 
 
 def _show_result(console: Any, result: dict[str, Any]) -> None:
-    from rich.table import Table
-
     names = [n.removeprefix("test_") for n in result if n.startswith("test_")]
-    grid = Table("split", *names)
-    for split in ("train", "val", "test"):
-        values = (result.get(f"{split}_{name}") for name in names)
-        grid.add_row(split, *("–" if v is None else f"{v:.4f}" for v in values))
-    console.print(grid)
+    splits = ("train", "val", "test")
+    console.print(_metrics({s: {n: result.get(f"{s}_{n}") for n in names} for s in splits}))
     console.print(
         f"weights of epoch {result['best_epoch']} of {result['epochs']}; "
         f"{result['parameters']:,} parameters, {result['steps']:,} steps, {result['seconds']:.1f} s"
@@ -310,16 +308,16 @@ def list_options(arguments: list[str]) -> int:
 def _list_settings(console: Any, group: str) -> None:
     from rich.table import Table
 
-    from trainlab.config import options, settings_of
+    from trainlab.config import options, settings_of, shared
 
     grid = Table(box=None, padding=(0, 2, 0, 0))
     for heading in ("setting", "may be", "meaning"):
         grid.add_column(heading, overflow="fold")
-    seen = {}
-    for option in options(group) if group != "experiment" else ():
+    seen = shared(group)
+    for option in options(group):
         seen |= {k: s for k, s in settings_of(group, option).items() if k not in seen}
     for key, setting in seen.items():
-        grid.add_row(f"{group}.{key}", setting.allowed, setting.meaning)
+        grid.add_row(key, setting.allowed, setting.meaning)
     if seen:
         console.print(grid)
 
@@ -368,6 +366,57 @@ def table(arguments: list[str]) -> int:
     return 0
 
 
+def evaluate(arguments: list[str]) -> int:
+    """`trainlab eval RUN [overrides] [--json]`: a run's best weights, on its data or on others."""
+    from trainlab.config import UserError
+
+    flags = [a for a in arguments if a.startswith("-")]
+    folders = [a for a in arguments if not a.startswith("-") and "=" not in a]
+    overrides = [a for a in arguments if not a.startswith("-") and "=" in a]
+    if any(flag != "--json" for flag in flags) or len(folders) != 1:
+        raise UserError("Usage: trainlab eval RUN [overrides] [--json]; RUN is a run's folder")
+    from trainlab.evaluation import evaluated
+
+    splits = evaluated(Path(folders[0]), overrides)
+    if flags:
+        import json
+
+        print(json.dumps(splits))
+    else:
+        _stdout().print(_metrics(splits))
+    return 0
+
+
+def _metrics(splits: dict[str, dict[str, float | None]]) -> Any:
+    """A table of metrics, one row per split."""
+    from rich.table import Table
+
+    names = list(next(iter(splits.values())))
+    grid = Table("split", *names)
+    for split, metrics in splits.items():
+        values = (metrics.get(name) for name in names)
+        grid.add_row(split, *("–" if v is None else f"{v:.4f}" for v in values))
+    return grid
+
+
+def find_rate(arguments: list[str]) -> int:
+    """`trainlab lr-find [overrides]`: the curve to stderr, the override to try to stdout."""
+    from rich.console import Console
+
+    from trainlab.config import UserError
+
+    if any(argument.startswith("-") for argument in arguments):
+        raise UserError("Usage: trainlab lr-find [overrides]")
+    from trainlab import lr_find
+
+    curve, outcome = lr_find.find(arguments)
+    console = Console(stderr=True, highlight=False)
+    lr_find.show(curve, console)
+    console.print(f"every step: {outcome.run.path / 'steps.csv'}", soft_wrap=True)
+    print(f"optimizer.lr={curve.suggested:.2g}")
+    return 0
+
+
 def _stdout() -> Any:
     """The terminal at its width; a pipe wide enough that `grep` finds whole lines."""
     from rich.console import Console
@@ -390,15 +439,15 @@ def _complete(arguments: list[str]) -> int:
         position = len(words) if line.endswith(" ") else len(words) - 1
         word = "" if line.endswith(" ") else words[-1]
         if position <= 1:
-            choices = ["train", "list", "summary", "table", "--help", "--version"]
-            print(*(choice for choice in choices if choice.startswith(word)), sep="\n")
+            verbs = ("train", "list", "summary", "eval", "lr-find", "table", "--help", "--version")
+            print(*(verb for verb in verbs if verb.startswith(word)), sep="\n")
             return 0
         if words[1] == "list":
             from trainlab.config import groups
 
             print(*(group for group in groups() if group.startswith(word)), sep="\n")
             return 0
-        if words[1] not in ("train", "summary"):
+        if words[1] not in ("train", "summary", "lr-find"):
             return 0
         os.environ["COMP_LINE"] = " ".join(
             [words[0], *_flags_last(words[2:])]

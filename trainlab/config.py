@@ -24,7 +24,10 @@ _PACKAGE = Path(__file__).parent
 CONF = next(p for p in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if p.is_dir())
 
 # Only code below these may be named by a config, because a config may come from a stranger.
-_FAMILIES = "data preprocess architectures initializers norms optimizers schedules clipping".split()
+_FAMILIES = (
+    "data preprocess augmentation architectures activations noise initializers norms optimizers "
+    "adapters schedules clipping"
+).split()
 TRUSTED = ("torch.nn", "torch.optim", *(f"trainlab.{family}" for family in _FAMILIES))
 
 # Settings that say how, where or under which name a run is computed, but do not decide its result.
@@ -34,7 +37,10 @@ NOT_IDENTITY = frozenset(
 )
 
 # Groups whose numbers may differ between the members of a stack (besides the seed).
-STACKABLE = ("optimizer", "schedule", "clip", "init")
+STACKABLE = ("optimizer", "schedule", "clip", "init", "reg")
+
+# Groups of which several options may be chosen: `preprocess=[impute,standardize]`.
+COMBINED = ("preprocess", "augment", "reg")
 
 Config = dict[str, Any]
 
@@ -93,8 +99,21 @@ def options(group: str) -> dict[str, Path]:
 
 
 def settings_of(group: str, option: str) -> dict[str, schema.Setting]:
-    file = options(group).get(option)
-    return schema.read(file)[1] if file else {}
+    """The settings an option brings (or several, joined by +) under their full keys."""
+    found = {}
+    for file in (options(group).get(name) for name in option.split("+")):
+        if file and group != "experiment":
+            place = schema.package(file) or group
+            found |= {f"{place}.{key}": s for key, s in schema.read(file)[1].items()}
+    return found
+
+
+def shared(group: str) -> dict[str, schema.Setting]:
+    """The settings all options of a group share: those of the group in the table of contents.
+
+    They are trainlab's own, and not handed to the component.
+    """
+    return {key: s for key, s in top_settings().items() if key.startswith(f"{group}.")}
 
 
 def top_settings() -> dict[str, schema.Setting]:
@@ -109,10 +128,8 @@ def known_keys() -> list[str]:
     """Everything that can stand to the left of `=`."""
     keys = [*groups(), *top_settings()]
     for group in groups():
-        if group != "experiment":
-            keys += {
-                f"{group}.{key}" for name in options(group) for key in settings_of(group, name)
-            }
+        for name in options(group):
+            keys += settings_of(group, name)
     return list(dict.fromkeys(keys))
 
 
@@ -185,9 +202,43 @@ def plain(composed: Any) -> Config:
     config["choices"] = {
         group: runtime[group] for group in sorted(runtime) if not group.startswith("hydra/")
     }
+    for group in COMBINED:  # Hydra does not record a choice of several
+        # Regularizers are numbers, all always there: those that are not zero count as chosen.
+        chosen = [key for key in config[group] if key in options(group) and config[group][key]]
+        if chosen or "_target_" not in config[group]:
+            config["choices"][group] = "+".join(chosen) or "none"
     config["overrides"] = overrides
+    _fix(config)
     check(config)
     return shrunk(config) if config["smoke"] else config
+
+
+def _fix(config: Config) -> None:
+    """Settings of the run that an option decides: `_fixes_: {batch_size: all}` in its YAML."""
+    for group, node in config.items():
+        if group not in config["choices"] or not isinstance(node, dict):
+            continue
+        for key, value in node.pop("_fixes_", {}).items():
+            typed = any(t.lstrip("+").startswith(f"{key}=") for t in config["overrides"])
+            if config[key] != value and (typed or config[key] != top_settings()[key].default):
+                raise UserError(
+                    f"{group}={config['choices'][group]} needs {key}={value}, and you set "
+                    f"{key}={config[key]}; leave one of them out."
+                )
+            config[key] = value
+
+
+_ABSENT = object()
+
+
+def _at(config: Config, key: str) -> Any:
+    """The value under a dotted key."""
+    node: Any = config
+    for name in key.split("."):
+        if not isinstance(node, dict) or name not in node:
+            return _ABSENT
+        node = node[name]
+    return node
 
 
 def check(config: Config) -> None:
@@ -195,20 +246,23 @@ def check(config: Config) -> None:
     problems = []
     found = dict(top_settings())
     for group, option in config["choices"].items():
-        if option and group != "experiment":
-            found |= {f"{group}.{key}": s for key, s in settings_of(group, option).items()}
-    values = flat(config)
+        if option:
+            found |= settings_of(group, option)
     for key, setting in found.items():
-        if key not in values:
-            continue
-        if problem := setting.problem(values[key]):
+        value = _at(config, key)
+        if value is not _ABSENT and (problem := setting.problem(value)):
             meaning = f" ({setting.meaning})" if setting.meaning else ""
             default = "null" if setting.default is None else setting.default
-            problems.append(f"{key}={values[key]}: {problem}{meaning}; the default is {default}")
+            problems.append(f"{key}={value}: {problem}{meaning}; the default is {default}")
     known = {key.partition(".")[0] for key in found} | {"choices", "overrides"}
     for key in config:
         if key not in known and key not in config["choices"]:
             problems.append(f"{key} is no setting of a run.{nearest(key, known)}")
+    problems += [
+        f"reg.{key} is no regularizer.{nearest(f'reg.{key}', found)}"
+        for key in config["reg"]
+        if f"reg.{key}" not in found
+    ]
     folder = Path(config["study"])
     if folder.is_absolute() or ".." in folder.parts:
         problems.append(f"study={folder} must stay below output_dir; set output_dir for elsewhere")
@@ -234,10 +288,9 @@ def shrunk(config: Config) -> Config:
 def explain(error: Exception) -> str:
     """One paragraph for an error of Hydra's: what was not found, and the nearest names."""
     text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
-    missing = getattr(error, "missing_cfg_file", None)
-    if missing and getattr(error, "options", None):
-        group, _, option = missing.rpartition("/")
-        names = sorted(error.options)
+    if match := re.search(r"(?:Could not load|Could not find) '(\w+)/([^']+)'", text):
+        group, option = match.groups()
+        names = options(group)
         return f"There is no {group}={option}.{nearest(option, names)} Options: {', '.join(names)}."
     if match := re.search(r"(?:Could not override|In '[^']*': Could not find) '([^']+)'", text):
         key = match[1].partition("@")[0].replace("/", ".")
@@ -245,7 +298,7 @@ def explain(error: Exception) -> str:
         group, _, setting = key.rpartition(".")
         if group in groups():
             having = [
-                f"{group}={name}" for name in options(group) if setting in settings_of(group, name)
+                f"{group}={name}" for name in options(group) if key in settings_of(group, name)
             ]
             names = [k.removeprefix(f"{group}.") for k in keys if k.startswith(f"{group}.")]
             hint = f" {' and '.join(having)} have it." if having else nearest(setting, names)
@@ -316,6 +369,8 @@ def stack_key(config: Config) -> str:
     key = {k: v for k, v in config.items() if k not in NOT_IDENTITY and k != "seed"}
     for group in STACKABLE:
         key[group] = {k: "number" if _is_number(v) else v for k, v in config[group].items()}
+    # Whether a regularizer is there at all changes what is computed.
+    key["reg"] |= {k: 0 for k, v in config["reg"].items() if v == 0}
     key |= {
         k: config[k]
         for k in ("device", "compile", "deterministic", "threads", "checkpoint", "data_dir")
@@ -335,25 +390,58 @@ def build(members: Config | Sequence[Config], group: str, device: Any = "cpu") -
     in.
     """
     configs = [members] if isinstance(members, dict) else members
-    node, option = configs[0][group], configs[0]["choices"].get(group)
+    return _built(configs, group, [config[group] for config in configs], device)
+
+
+def build_each(config: Config, group: str) -> dict[str, Callable]:
+    """The components of a group that combines, by name, in the order chosen."""
+    node = config[group]
+    if node.get("_target_"):  # a user's option without a `# @package` line
+        node = {config["choices"][group]: node}
+    parts = {name: _built([config], group, [part]) for name, part in node.items()}
+    return {name: part for name, part in parts.items() if part}
+
+
+def _built(
+    configs: Sequence[Config], group: str, nodes: Sequence[Config], device: Any = "cpu"
+) -> Callable | None:
+    node, option = nodes[0], configs[0]["choices"].get(group)
     if not node or not node.get("_target_"):
         return None
-    allowed, target = (*TRUSTED, *configs[0]["trusted"]), node["_target_"]
-    _admit(target, allowed, f"{group}={option}")
-    if configs[0]["trusted"] and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))  # a user's class lives in a module beside the conf/
-    component = _find(target, f"{group}={option}")
-    _check_origin(component, target, allowed)
-    settings = {key: value for key, value in node.items() if not key.startswith("_")}
+    component = find(node["_target_"], configs[0]["trusted"], f"{group}={option}")
+    own = {key.partition(".")[2] for key in shared(group)}
+    settings = {k: v for k, v in node.items() if not k.startswith("_") and k not in own}
     _check_settings(component, settings, group, option)
-    for key, value in settings.items():
-        values = [config[group][key] for config in configs]
-        if _is_number(value) and any(v != value for v in values):
-            import torch
-
-            column = [[float(v)] for v in values]
-            settings[key] = torch.tensor(column, dtype=widest(device), device=device)
+    settings = {key: _joined([other[key] for other in nodes], device) for key in settings}
     return partial(component, **settings)
+
+
+def setting(members: Sequence[Config], group: str, key: str, device: Any) -> Any:
+    """One setting of a stack's members: its value, or a column (R, 1) where they differ in it."""
+    return _joined([config[group][key] for config in members], device)
+
+
+def _joined(values: Sequence[Any], device: Any) -> Any:
+    different = _is_number(values[0]) and any(value != values[0] for value in values)
+    return column(values, device) if different else values[0]
+
+
+def column(values: Sequence[float], device: Any) -> Any:
+    """Numbers of R members as a column (R, 1), in the widest floats of the device."""
+    import torch
+
+    return torch.tensor([[float(v)] for v in values], dtype=widest(device), device=device)
+
+
+def find(target: str, trusted: Sequence[str] = (), where: str = "a saved run") -> Callable:
+    """The trusted class or function of that address."""
+    allowed = (*TRUSTED, *trusted)
+    _admit(target, allowed, where)
+    if trusted and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # a user's class lives in a module beside the conf/
+    component = _imported(target, where)
+    _check_origin(component, target, allowed)
+    return component
 
 
 def widest(device: Any) -> Any:
@@ -363,7 +451,7 @@ def widest(device: Any) -> Any:
     return torch.float32 if torch.device(device).type == "mps" else torch.float64
 
 
-def _find(target: str, where: str) -> Callable:
+def _imported(target: str, where: str) -> Callable:
     # Not hydra.utils.instantiate: its partials cost 100 µs a call, too much for an update rule.
     from hydra.utils import get_object
 

@@ -9,6 +9,7 @@ import hashlib
 import importlib.util
 import zlib
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainlab import streams
-from trainlab.config import Config, UserError, build
+from trainlab import preprocess, streams
+from trainlab.config import Config, UserError, build, build_each, find
 
 
 @dataclass
@@ -26,6 +27,7 @@ class Examples:
 
     `x` (N, *shape); `y` (N,) integer classes 0…C−1 for tasks `classification` and `binary`,
     (N, K) floats for `regression`. `low`, `high`: the range of the inputs' type, where it has one.
+    `categorical`: columns of `x` (N, D) that hold codes of categories; NaN is a missing value.
     `test`: how many of the last examples are the official test set.
     """
 
@@ -36,6 +38,7 @@ class Examples:
     low: float | None = None
     high: float | None = None
     test: int = 0
+    categorical: tuple[int, ...] = ()
 
     def fingerprint(self) -> str:
         """A hash of the bytes: part of a run's identity."""
@@ -51,8 +54,8 @@ class Data:
     """Examples on the device, preprocessed, with their splits.
 
     `x` (N, *shape) float32; `y` (N,) int64 or (N, K) float32; `splits` name -> positions (n,) into
-    both. Targets of a regression are standardized on the training split; `target_scale` (K,) is
-    their unit.
+    both. Targets of a regression are standardized on the training split; `target_mean` and
+    `target_scale` (K,) are their zero and unit.
     """
 
     x: Tensor
@@ -60,7 +63,9 @@ class Data:
     splits: dict[str, Tensor]
     task: str
     classes: list[str]
-    preprocess: Any = None
+    preprocess: preprocess.Chain
+    raw_shape: list[int]  # of one input before it
+    target_mean: Tensor | None = None
     target_scale: Tensor | None = None
 
     @property
@@ -90,26 +95,63 @@ def read(config: Config) -> Examples:
     return examples
 
 
-def prepare(examples: Examples, config: Config, device: torch.device) -> Data:
-    """Split, move to the device, fit the preprocessing on the training split, apply it to all."""
-    splits = split(examples, config["val_fraction"], config["test_fraction"], config["split_seed"])
+def prepare(
+    examples: Examples, config: Config, device: torch.device, saved: dict[str, Any] | None = None
+) -> Data:
+    """Split, move to the device, fit the preprocessing on the training split, apply it to all.
+
+    With what a run has `saved` of its own preprocessing, on this device, nothing is fitted.
+    """
+    splits = split_of(examples, config)
     x = torch.from_numpy(np.ascontiguousarray(examples.x)).to(device).float()
     y = torch.from_numpy(np.ascontiguousarray(examples.y)).to(device)
     positions = {name: torch.from_numpy(p).to(device) for name, p in splits.items()}
-    target_scale = None
-    if examples.task == "regression":
-        y = y.float()
-        targets = y[positions["train"]]
-        target_scale = targets.std(0, correction=0).clamp_min(1e-12)
-        y = (y - targets.mean(0)) / target_scale
+    raw_shape = list(x.shape[1:])
+    if saved:
+        if saved["shape"] != raw_shape:
+            raise UserError(
+                f"The run was trained on inputs of shape {saved['shape']}; those of "
+                f"dataset={config['choices']['dataset']} have {raw_shape}."
+            )
+        chain = preprocess.load(saved["preprocess"], partial(find, trusted=config["trusted"]))
     else:
-        y = y.long()
-    fit = build(config, "preprocess")
-    transform = None
-    if fit is not None:
-        transform = fit(x[positions["train"]], limits=(examples.low, examples.high))
-        x = transform(x)
-    return Data(x, y, positions, examples.task, examples.classes, transform, target_scale)
+        about = preprocess.About(examples.low, examples.high, examples.categorical)
+        steps = list(build_each(config, "preprocess").values())
+        chain = preprocess.fit(steps, x[positions["train"]], about)
+    x = chain(x)
+    if not x.isfinite().all():
+        raise UserError(
+            f"dataset={config['choices']['dataset']} has inputs that are not finite after "
+            f"preprocess={config['choices']['preprocess']}; 'preprocess=[impute,standardize]' "
+            "fills missing values in."
+        )
+    if examples.task != "regression":
+        return Data(x, y.long(), positions, examples.task, examples.classes, chain, raw_shape)
+    y = y.float()
+    if saved:
+        mean, scale = saved["target_mean"], saved["target_scale"]
+    else:
+        targets = y[positions["train"]]
+        mean, scale = targets.mean(0), targets.std(0, correction=0).clamp_min(1e-12)
+    y = (y - mean) / scale
+    return Data(
+        x, y, positions, examples.task, examples.classes, chain, raw_shape, mean, scale
+    )  # fmt: skip
+
+
+def saved(data: Data) -> dict[str, Any]:
+    """What has to be kept to prepare other data the same way: see `prepare`."""
+    return {
+        "preprocess": preprocess.state(data.preprocess),
+        "shape": data.raw_shape,
+        "target_mean": data.target_mean,
+        "target_scale": data.target_scale,
+    }
+
+
+def split_of(examples: Examples, config: Config) -> dict[str, np.ndarray]:
+    """The splits a config asks for: see `split`."""
+    return split(examples, config["val_fraction"], config["test_fraction"], config["split_seed"])
 
 
 def split(
@@ -168,7 +210,7 @@ def _thinned(examples: Examples, limit: int, seed: int) -> Examples:
     kept = np.sort(np.lexsort((np.argsort(order), share))[:limit])
     return Examples(
         examples.x[kept], examples.y[kept], examples.task, examples.classes,
-        examples.low, examples.high, int(is_test[kept].sum()),
+        examples.low, examples.high, int(is_test[kept].sum()), examples.categorical,
     )  # fmt: skip
 
 
@@ -177,8 +219,8 @@ def _check(examples: Examples, name: str) -> None:
         raise UserError(f"dataset={name}: {len(examples.x)} inputs but {len(examples.y)} targets.")
     if len(examples.x) == 0:
         raise UserError(f"dataset={name} has no examples.")
-    if not np.issubdtype(examples.x.dtype, np.integer) and not np.isfinite(examples.x).all():
-        raise UserError(f"dataset={name} has inputs that are not finite (NaN or infinity).")
+    if not np.issubdtype(examples.x.dtype, np.integer) and np.isinf(examples.x).any():
+        raise UserError(f"dataset={name} has infinite inputs.")
     if examples.task == "regression":
         if not np.isfinite(examples.y).all():
             raise UserError(f"dataset={name} has targets that are not finite (NaN or infinity).")

@@ -9,39 +9,27 @@ here.
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from trainlab import tasks
-from trainlab.config import Config, build, widest
+from trainlab.adapters import Adapted
+from trainlab.config import Config, widest
 from trainlab.data import Data
+from trainlab.norms import BATCH, fold
 from trainlab.schedules import At, higher_is_better
 from trainlab.stack import Stack
 from trainlab.state import Progress, begin, best_checkpoint, checkpoint, member_state, resume
+from trainlab.step import Recipe, recipe_of, take
 from trainlab.store import Row, Run
 from trainlab.streams import stream
 
 _LOOK_EVERY = 50  # steps between two looks at losses, clock and metrics
 _GATHERED_BYTES = 2**19  # of inputs at once: many small batches or one large, still in the cache
 _EVALUATED_NUMBERS = 2**20  # of inputs per evaluation batch
-_NOTHING = contextlib.nullcontext()
-
-
-class Recipe(NamedTuple):
-    """The components the loop calls, for the members of one stack."""
-
-    update: Callable  # optimizers: (w, g, state, lr)
-    schedule: Callable  # schedules: (at) -> (R, T)
-    clip: Callable | None  # clipping: (g, lengths)
-    lr: Tensor  # (R, 1) starting rates, float64
-    task: Any
-    precision: contextlib.AbstractContextManager
-    scaled: bool  # whether the loss is scaled (fp16)
-    parts: int  # of a batch, for gradient accumulation
+_MEASURED_NUMBERS = 2**24  # of inputs per batch when batch norm's statistics are measured
 
 
 def due(last: float, every: float) -> bool:
@@ -66,8 +54,12 @@ def fit(
     epochs = config["epochs"]
     n, batch_size, steps = _sizes(len(train), config["batch_size"])
     every, by_time = config["checkpoint"]["every"], config["checkpoint"]["unit"] == "seconds"
-    recipe = _recipe(runs, data, stack.device)
+    recipe = recipe_of([run.config for run in runs], stack, data)
     p = resume(stack, resumed) if resumed else begin(stack, recipe.scaled)
+    if isinstance(recipe.update, Adapted):
+        p.adapted = recipe.update
+        if resumed:
+            recipe.update.load(resumed[0]["adapted"])
     # A process may have died after a member's last epoch and before its result was written.
     runs, stack, p, recipe = _let_go(runs, stack, p, recipe, data)
     saved = time.monotonic()
@@ -76,7 +68,7 @@ def fit(
         clock, before = time.perf_counter(), p.seconds
         order = train[_orders(runs, p.epoch, len(train)).to(train.device)][:, :n]
         numbers = p.epoch * steps + torch.arange(steps, device=stack.device, dtype=recipe.lr.dtype)
-        at = At(recipe.lr, numbers, epochs * steps, p.epoch, epochs, p.history)
+        at = At(recipe.lr, numbers, epochs * steps, steps, p.history)
         lr = recipe.schedule(at).expand(len(runs), steps)  # (R, T)
         stack.train()
         while p.position < steps:
@@ -84,7 +76,7 @@ def fit(
             outputs, losses, lengths = [], [], []
             for x, y in _batches(data, index, batch_size):  # (R, B, …)
                 rate = lr[:, p.position : p.position + 1]
-                lengths.append(_step(stack, p, recipe, x, y, rate, outputs, losses))
+                lengths.append(take(stack, p, recipe, x, y, rate, outputs, losses))
                 p.position += 1
                 if interrupted():
                     break
@@ -94,6 +86,8 @@ def fit(
             sums["length"] = torch.cat(lengths, 1).sum(1, dtype=widest(stack.device))
             sums["finite"] = loss.isfinite().sum(1)
             _add(p.sums, sums)
+            if config["log_steps"]:
+                _log_steps(runs, loss, batch_size, lr, p, steps)
             p.seconds = before + (time.perf_counter() - clock) / len(runs)
             if p.position < steps:
                 if interrupted() or (by_time and due(saved, every)):
@@ -103,11 +97,14 @@ def fit(
                     return runs
             show(runs, [], (p.epoch + p.position / steps) / epochs)
 
-        rows = _rows(p, stack, data, recipe, lr, n, batch_size, p.seconds - before)
-        for run, row, history in zip(runs, rows, p.history, strict=True):
-            history.append(row)
-            run.log(row)
-        _keep_best(p, stack, config["stop"]["monitor"], config["stop"]["min_delta"])
+        with _averaged(stack, p):
+            if config["norm"]["exact"]:
+                _measure_batch_norm(stack, data, recipe)
+            rows = _rows(p, stack, data, recipe, lr, n, batch_size, p.seconds - before)
+            for run, row, history in zip(runs, rows, p.history, strict=True):
+                history.append(row)
+                run.log(row)
+            _keep_best(p, stack, config["stop"]["monitor"], config["stop"]["min_delta"])
         show(runs, rows, p.epoch / epochs)
         runs, stack, p, recipe = _let_go(runs, stack, p, recipe, data)
         if runs and (interrupted() or (due(saved, every) if by_time else p.epoch % every == 0)):
@@ -134,37 +131,8 @@ def _let_go(
         return runs, stack, p, recipe
     states = [member_state(stack, p, r) for r in kept]
     smaller = Stack([stack.member(r) for r in kept], stack.device, stack.compiled)
-    return runs, smaller, resume(smaller, states), _recipe(runs, data, stack.device)
-
-
-def _step(
-    stack: Stack,
-    p: Progress,
-    recipe: Recipe,
-    x: Tensor,
-    y: Tensor,
-    lr: Tensor,
-    outputs: list[Tensor],
-    losses: list[Tensor],
-) -> Tensor:
-    """One step of every member: the gradients' lengths (R, 1); outputs and losses are appended."""
-    batch = y.shape[1]
-    for part, (inputs, targets) in enumerate(_parts(x, y, recipe.parts)):
-        with recipe.precision:
-            output = stack(inputs)  # (R, B, C)
-        output = output.float()
-        loss = recipe.task.loss(output, targets)  # (R, B)
-        weights = _mean_of(batch, loss.shape, stack.device)
-        stack.backward(loss, weights * p.scale[:, None] if recipe.scaled else weights, add=part > 0)
-        outputs.append(output.detach())
-        losses.append(loss.detach())
-    with torch.no_grad(), _overflow_guard(stack, p) if recipe.scaled else _NOTHING:
-        length = torch.linalg.vector_norm(stack.g, dim=1, keepdim=True)  # (R, 1)
-        if recipe.clip:
-            recipe.clip(stack.g, length)
-        p.optimizer.t += 1
-        recipe.update(stack.w, stack.g, p.optimizer, lr=lr)
-    return length
+    recipe = recipe_of([run.config for run in runs], smaller, data)
+    return runs, smaller, resume(smaller, states), recipe
 
 
 # ---------------------------------------------------------------- before the loop
@@ -182,19 +150,6 @@ def _sizes(examples: int, wanted: int | str) -> tuple[int, int, int]:
     batch_size = examples if wanted == "all" else min(int(wanted), examples)
     n = examples - 1 if batch_size > 1 and examples % batch_size == 1 else examples
     return n, batch_size, math.ceil(n / batch_size)
-
-
-def _recipe(runs: Sequence[Run], data: Data, device: torch.device) -> Recipe:
-    configs = [run.config for run in runs]
-    update, schedule, clip = (build(configs, g, device) for g in ("optimizer", "schedule", "clip"))
-    assert update is not None
-    assert schedule is not None
-    rates = [[config["optimizer"]["lr"]] for config in configs]
-    lr = torch.tensor(rates, dtype=widest(device), device=device)
-    name, parts = configs[0]["precision"], configs[0]["accumulate"]
-    kind = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
-    precision = torch.autocast(device.type, dtype=kind) if kind else _NOTHING
-    return Recipe(update, schedule, clip, lr, tasks.of(data), precision, name == "fp16", parts)
 
 
 # ---------------------------------------------------------------- in the loop
@@ -217,45 +172,55 @@ def _batches(data: Data, index: Tensor, batch_size: int) -> Iterator[tuple[Tenso
             yield x[:, a : a + batch_size], y[:, start + a : start + a + batch_size]
 
 
-def _parts(x: Tensor, y: Tensor, count: int) -> Iterable[tuple[Tensor, Tensor]]:
-    """A batch in `count` parts (gradient accumulation)."""
-    if count == 1:
-        return [(x, y)]
-    count = min(count, max(1, y.shape[1] // 2))  # batch normalization needs two examples at least
-    return zip(x.tensor_split(count, 1), y.tensor_split(count, 1), strict=True)
-
-
-@lru_cache(maxsize=16)
-def _mean_of(batch: int, shape: tuple[int, int], device: torch.device) -> Tensor:
-    """The weights (R, B), or a part of them, that make the sum over a batch its mean: 1/B each."""
-    return torch.full(shape, 1 / batch, device=device)
-
-
 def _add(sums: dict[str, Tensor], more: dict[str, Tensor]) -> None:
     for name, value in more.items():
         sums[name] = sums[name] + value if name in sums else value
 
 
-@contextlib.contextmanager
-def _overflow_guard(stack: Stack, p: Progress) -> Iterator[None]:
-    """fp16: undo the loss scale, take back the step of members whose gradient overflowed, adapt the
-    scale.
+def _log_steps(
+    runs: Sequence[Run], loss: Tensor, batch_size: int, lr: Tensor, p: Progress, steps: int
+) -> None:
+    """Loss and rate of each of the last steps to steps.csv; `loss` (R, examples of these)."""
+    means = torch.stack([part.mean(1) for part in loss.split(batch_size, 1)], 1)  # (R, T)
+    first = p.position - means.shape[1]
+    rates = lr[:, first : p.position]
+    for run, values, rate in zip(runs, means.tolist(), rates.tolist(), strict=True):
+        run.log_steps(
+            {"step": p.epoch * steps + first + i + 1, "lr": rate[i], "loss": value}
+            for i, value in enumerate(values)
+        )
 
-    Halved after an overflow, doubled after 2,000 good steps, as torch.amp.GradScaler does; but the
-    step count of adam's bias correction, which all members share, goes on.
-    """
-    good = stack.g.isfinite().all(1)  # (R,)
-    stack.g.div_(p.scale[:, None])
-    stack.g.nan_to_num_(0.0, 0.0, 0.0)
-    before = {name: value.clone() for name, value in [("w", stack.w), *p.optimizer.items()]}
+
+@contextlib.contextmanager
+def _averaged(stack: Stack, p: Progress) -> Iterator[None]:
+    """Put the weights that the optimizer wants to be judged by in the place of those it trains."""
+    if "average" not in p.optimizer:
+        yield
+        return
+    trained = stack.w.clone()
+    stack.w.copy_(p.optimizer["average"])
     yield
-    for name, value in [("w", stack.w), *p.optimizer.items()]:
-        old = before.get(name, torch.zeros((), device=stack.device))
-        value.copy_(torch.where(good[:, None], value, old))
-    p.good_steps = torch.where(good, p.good_steps + 1, 0)
-    grown = p.good_steps >= 2000
-    p.scale = torch.where(good, torch.where(grown, p.scale * 2, p.scale), p.scale / 2)
-    p.good_steps = torch.where(grown, 0, p.good_steps)
+    stack.w.copy_(trained)
+
+
+def _measure_batch_norm(stack: Stack, data: Data, recipe: Recipe) -> None:
+    """Batch norm's running averages from the whole training split, with the weights as they are.
+
+    Exact where the split fits into one batch; else the average over equal large batches.
+    """
+    layers = [layer for layer in stack.template.modules() if isinstance(layer, BATCH)]
+    momenta = [layer.momentum for layer in layers]
+    train, size = data.splits["train"], _MEASURED_NUMBERS // math.prod(data.shape)
+    stack.train(False)
+    for layer in layers:
+        layer.train()
+    with torch.no_grad(), recipe.precision:
+        for k, index in enumerate(train.tensor_split(math.ceil(len(train) / size))):
+            for layer in layers:
+                layer.momentum = 1 / (k + 1)
+            stack(data.x[index].expand(stack.size, -1, *data.shape))
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
 
 
 def evaluate(stack: Stack, data: Data, split: str, recipe: Recipe) -> dict[str, list[float]]:
@@ -290,7 +255,11 @@ def _rows(
     columns = {f"train_{k}": v.tolist() for k, v in recipe.task.metrics(p.sums).items()}
     columns |= evaluate(stack, data, "val", recipe)
     columns["grad_norm"] = (p.sums["length"] / p.position).tolist()
-    rates, step = lr[:, p.position - 1].tolist(), p.epoch * steps + p.position
+    if (penalty := recipe.reg.penalty(stack.w)) is not None:
+        columns["penalty"] = penalty.tolist()
+    # An optimizer may have found a rate of its own.
+    rates = p.optimizer["lr"][:, 0] if "lr" in p.optimizer else lr[:, p.position - 1]
+    rates, step = rates.tolist(), p.epoch * steps + p.position
     p.epoch, p.position, p.sums = p.epoch + 1, 0, {}
     return [
         {"epoch": p.epoch, "step": step, "lr": rates[r]}
@@ -353,6 +322,8 @@ def _finish(run: Run, r: int, stack: Stack, p: Progress, data: Data, recipe: Rec
         run.finish("diverged", _split_metrics(good) | result, reason)
         return
     best = Stack([stack.member(r, p.best)], stack.device)
+    if run.config["norm"]["fold"]:
+        run.save("folded", {"model": fold(stack.member(r, p.best)).state_dict()})
     test = {k: v[0] for k, v in evaluate(best, data, "test", recipe).items()}
     run.finish("done", test | _split_metrics(history[p.best_epoch[r] - 1]) | result)
 

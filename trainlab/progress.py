@@ -22,6 +22,7 @@ class Display:
     def __init__(self, runs: int, quiet: bool):
         self.runs, self.quiet, self.ended, self.drawn = runs, quiet, 0, 0.0
         self.best: dict[str, float] = {}
+        self.warned: set[str] = set()
         self.console = Console(stderr=True, highlight=False)
         self.live: Progress | None = None
         if self.console.is_terminal and not quiet:
@@ -63,6 +64,12 @@ class Display:
         if self.runs > 1 or resumed:
             stacked = " as one stack" if len(runs) > 1 else ""
             self.say(f"{_recipe(runs)}{_count(runs)}{stacked}{resumed}")
+
+    def warn(self, text: str) -> None:
+        """Say it, once for all runs."""
+        if text not in self.warned:
+            self.warned.add(text)
+            self.say(f"warning: {text}")
 
     def failed(self, error: Exception) -> None:
         self.say(f"failed: {type(error).__name__}: {error}")

@@ -8,19 +8,25 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from trainlab import data, progress, streams, table, tasks
-from trainlab.config import Config, UserError, build, nearest, run_id, stack_key
+from trainlab import advice, data, progress, streams, table, tasks
+from trainlab.adapters import is_torchs
+from trainlab.architectures import Block
+from trainlab.config import Config, UserError, build, run_id, stack_key
 from trainlab.fit import due, fit
 from trainlab.initializers import initialize
-from trainlab.stack import Stack
+from trainlab.layout import LAYERS
+from trainlab.noise import Dropout, Noisy, SpatialDropout
+from trainlab.stack import Stack, stackable
 from trainlab.store import FINISHED, Run
 
+_FIRST_BATCH = 256  # training examples that an initializer may look at
 _WIDEST = 32  # members of a stack under stack=auto
 _WRITE_EVERY = 10.0  # seconds between two writings of runs.csv during a sweep
 _THREADS = torch.get_num_threads()  # what torch would use
@@ -102,11 +108,35 @@ def build_model(config: Config, examples: data.Data) -> nn.Module:
     arch, act, norm, init = (build(config, group) for group in ("arch", "act", "norm", "init"))
     if arch is None or act is None:
         raise UserError("A model needs an arch and an act (act=identity for none).")
+    place, reg, seed = config["norm"]["place"], config["reg"], config["seed"]
+    on_weights = place == "weights"
+    block = Block(
+        act=act,
+        norm=None if on_weights else norm,
+        place=place,
+        dropout=partial(Dropout, reg["dropout"]) if reg["dropout"] else None,
+        spatial_dropout=(
+            partial(SpatialDropout, reg["spatial_dropout"]) if reg["spatial_dropout"] else None
+        ),
+    )
     with torch.random.fork_rng(devices=[]):
         # Layers draw values of their own when made; `init` replaces most of them.
-        torch.manual_seed(streams.seed_of(config["seed"], "build"))
-        model = arch(inputs=examples.shape, outputs=examples.outputs, act=act, norm=norm)
-    return initialize(model, init, config["seed"])
+        torch.manual_seed(streams.seed_of(seed, "build"))
+        model = arch(inputs=examples.shape, outputs=examples.outputs, block=block)
+        initialize(model, init, seed, _first_batch(config, examples), config["init"]["bias"])
+        for name, layer in list(model.named_modules()):
+            if on_weights and norm and isinstance(layer, LAYERS):
+                norm(layer)
+            elif isinstance(layer, Noisy):
+                layer.key.fill_(streams.seed_of(seed, "noise", name))
+    return model
+
+
+def _first_batch(config: Config, examples: data.Data) -> torch.Tensor:
+    """Training inputs for initializers that look at data, on the CPU."""
+    train = examples.splits["train"]
+    order = torch.randperm(len(train), generator=streams.stream(config["seed"], "init", "batch"))
+    return examples.x[train[order[:_FIRST_BATCH].to(train.device)]].cpu()
 
 
 def pick_device(name: str) -> torch.device:
@@ -158,7 +188,7 @@ class _Sources:
     def data(self, config: Config, device: torch.device) -> data.Data:
         key, examples = self._examples(config)
         key += json.dumps(
-            [config[k] for k in ("preprocess", "val_fraction", "test_fraction")]
+            [config[k] for k in ("preprocess", "trusted", "val_fraction", "test_fraction")]
         ) + str(device)
         if self._prepared is None or self._prepared[0] != key:
             self._prepared = None  # before the next takes its place in memory
@@ -213,7 +243,7 @@ def _stacks(waiting: Sequence[_Waiting]) -> Iterator[list[_Waiting]]:
 
 def _width(config: Config, runs: int) -> int:
     """How many runs to stack: stacking pays for dense nets, and for everything on a GPU."""
-    if config["compile"]:
+    if config["compile"] or is_torchs(build(config, "optimizer")):
         return 1
     if config["stack"] != "auto":
         return config["stack"]
@@ -239,18 +269,31 @@ def _train_stack(
             # Only where it changes something: the call imports torch's compiler, as slow as torch.
             torch.use_deterministic_algorithms(config["deterministic"])
         examples = sources.data(config, device)
-        _check_monitors(config, tasks.of(examples))
         # Everything that can be wrong with a config shows before its folder is touched.
         models = {run.id: build_model(run.config, examples) for run in runs}
-        threads = _threads(config, models[runs[0].id], len(examples.splits["train"]))
-        torch.set_num_threads(threads)
-        _check_batch(config, models[runs[0].id])
+        first = models[runs[0].id]
+        torch.set_num_threads(_threads(config, first, len(examples.splits["train"])))
+        if len(runs) > 1 and not stackable(list(models.values()), examples.x[:2], device):
+            display.say("these runs cannot be computed as one stack; they train one by one")
+            return {
+                id: outcome
+                for member in waiting
+                for id, outcome in _train_stack(
+                    [member], sources, display, interrupted, sweep
+                ).items()
+            }
+        advice.refuse(config, first, examples, tasks.of(examples).names)
+        warnings = list(advice.warnings(config, first, examples))
         taken = [member for member in waiting if member.take()]
         if taken:
             mine = [member.run for member in taken]
             states = [run.checkpoint() for run in mine] if taken[0].place else []
-            _open(mine, states)
+            _open(mine, states, examples)
             display.training(mine, states)
+            for warning in warnings:
+                display.warn(warning)
+                for run in mine:
+                    run.say(f"warning: {warning}")
             stack = Stack([models[run.id] for run in mine], device, config["compile"])
             for run in fit(mine, stack, examples, states, display, interrupted):
                 run.set_status("stopped", "interrupted; the same command continues it")
@@ -273,12 +316,14 @@ def _train_stack(
     return outcomes
 
 
-def _open(runs: Sequence[Run], states: Sequence[dict[str, Any]]) -> None:
+def _open(runs: Sequence[Run], states: Sequence[dict[str, Any]], examples: data.Data) -> None:
     """Make or clear the folders of runs that are about to train."""
+    saved = data.saved(examples)
     for r, run in enumerate(runs):
         if run.config["fresh"]:
             run.clear()
-        run.start(states[r]["history"] if states else [])
+        run.start(*(states[r]["history"], states[r]["t"]) if states else ([],))
+        run.save("data", saved)
         run.say(f"resumed in epoch {states[r]['epoch'] + 1}" if states else "started")
 
 
@@ -309,26 +354,6 @@ def _threads(config: Config, model: nn.Module, examples: int) -> int:
     dense = all(parameter.dim() <= 2 for parameter in parameters)
     work = batch * sum(parameter.numel() for parameter in parameters)
     return 1 if dense and work < _SMALL else _THREADS
-
-
-def _check_batch(config: Config, model: nn.Module) -> None:
-    kinds = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
-    if config["batch_size"] == 1 and any(isinstance(layer, kinds) for layer in model.modules()):
-        raise UserError(
-            "Batch normalization cannot train on batches of one example (batch_size=1). "
-            "Use a larger batch_size, or norm=layer."
-        )
-
-
-def _check_monitors(config: Config, task: tasks.Classification | tasks.Regression) -> None:
-    columns = [f"{split}_{name}" for split in ("train", "val") for name in task.names]
-    for group in ("stop", "schedule"):
-        monitor = config[group].get("monitor")
-        if monitor is not None and monitor not in columns:
-            raise UserError(
-                f"{group}.monitor={monitor} is no metric of these data.{nearest(monitor, columns)} "
-                f"There are: {', '.join(columns)}."
-            )
 
 
 @contextmanager

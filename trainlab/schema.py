@@ -6,9 +6,9 @@
     hidden: [128, 64]   # int >= 1: units of each hidden layer
 
 Before the colon stand alternatives joined by "or": `number` or `int`, with a bound (`> 0`,
-`in [0, 1)`) or without; `bool`; `text`; `any`; or a literal word such as `null`, `all`, `seconds`.
-A list checks its items. A value without such a comment must be of its default's type. So one place
-holds a setting's default, range and meaning.
+`in [0, 1)`) or without; `map of` such numbers; `bool`; `text`; `any`; or a literal word such as
+`null`, `all`, `seconds`. A list checks its items. A value without such a comment must be of its
+default's type. So one place holds a setting's default, range and meaning.
 """
 
 import math
@@ -56,7 +56,8 @@ class Setting:
 
 
 def _in_words(kind: str) -> str:
-    kind = re.sub(r"^int\b", "a whole number", kind.strip())
+    kind = re.sub(r"^map of\b", "{name: value, …} with each value", kind.strip())
+    kind = re.sub(r"^int\b", "a whole number", kind)
     kind = re.sub(r"^number\b", "a number", kind)
     return {"bool": "true or false", "text": "a text"}.get(kind, kind)
 
@@ -68,6 +69,8 @@ def _accepts(kind: str, value: Any) -> bool:
         return isinstance(value, bool)
     if kind == "text":
         return isinstance(value, str)
+    if kind.startswith("map of "):
+        return isinstance(value, dict) and all(_accepts(kind[7:], v) for v in value.values())
     match = _NUMBER.match(kind)
     if not match:  # a literal word
         return value is None if kind == "null" else value == kind
@@ -89,6 +92,12 @@ def _accepts(kind: str, value: Any) -> bool:
 
 
 _TYPES = {bool: "bool", int: "int", float: "number", str: "text", type(None): "any"}
+
+
+def package(path: Path) -> str | None:
+    """Where an option's settings stand, if a first line `# @package preprocess.pca` says so."""
+    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    return first.removeprefix("# @package").strip() if first.startswith("# @package") else None
 
 
 @cache

@@ -14,11 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from trainlab import activations
+from trainlab.layout import layout
+from trainlab.noise import Noisy
+
 # Layers that treat every number by itself, so that leading axes do not matter.
 _ELEMENTWISE = (
     nn.Identity, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish,
     nn.Tanh, nn.Sigmoid, nn.Softplus, nn.Hardtanh, nn.ReLU6, nn.Hardswish, nn.Hardsigmoid,
-    nn.Softsign, nn.LogSigmoid,
+    nn.Softsign, nn.LogSigmoid, activations.Step, activations.SquaredReLU, activations.Exponential,
 )  # fmt: skip
 
 Values = dict[str, Tensor]  # of a whole stack: "w" (R, P), and each buffer (R, *shape)
@@ -61,6 +65,12 @@ class Stack:
             for name in states[0]
             if name not in trainable
         }
+        self.layout = layout(self.template, self.device)
+        self._steps = [  # of layers that draw noise: what tells them the step
+            buffer for name, buffer in self.buffers.items()
+            if isinstance(self.template.get_submodule(name.rpartition(".")[0]), Noisy)
+            and name.endswith("step")
+        ]  # fmt: skip
         self.leaves = {  # (R, *shape) views into w, which autograd sees as parameters
             name: block.view(self.size, *self.shapes[name]).requires_grad_()
             for name, block in blocks.items()
@@ -101,31 +111,42 @@ class Stack:
     def train(self, mode: bool = True) -> None:
         self.template.train(mode)
 
+    def at(self, step: int) -> None:
+        """The step whose noise (dropout, …) the next forward pass draws."""
+        for buffer in self._steps:
+            buffer.fill_(step)
+
+    def gradients(self) -> list[Tensor]:
+        """Views into g, one for each parameter, (R, *shape)."""
+        blocks = self.g.split(self.layout.sizes, 1)
+        return [
+            block.view(self.size, *shape)
+            for block, shape in zip(blocks, self.shapes.values(), strict=True)
+        ]
+
     def values(self) -> Values:
         """Everything that makes the members what they are, by reference."""
         return {"w": self.w, **self.buffers}
 
+    def _own(self, r: int, values: Values | None = None) -> Values:
+        """Member r's parameters and buffers by name, with their own memory on the CPU."""
+        values = values or self.values()
+        sizes = [torch.Size(shape).numel() for shape in self.shapes.values()]
+        rows = zip(self.shapes.items(), values["w"][r].split(sizes), strict=True)
+        own = {name: row.view(shape) for (name, shape), row in rows}
+        own |= {name: values[name][r] for name in self.buffers}
+        return {name: tensor.detach().cpu().clone() for name, tensor in own.items()}
+
     def state_dict(self, r: int, values: Values | None = None) -> Values:
         """Member r as the state dict of an ordinary module, with its own memory on the CPU."""
-        values = values or self.values()
-        row = values["w"][r]
-        state, start = {}, 0
-        for name, shape in self.shapes.items():
-            stop = start + torch.Size(shape).numel()
-            state[name] = row[start:stop].view(shape)
-            start = stop
-        state |= {name: values[name][r] for name in self.buffers}
-        kept = self.template.state_dict(keep_vars=True)
-        first = {id(p): n for n, p in _named_tensors(self.template).items()}
-        return {
-            name: state[first.get(id(tensor), name)].detach().cpu().clone()
-            for name, tensor in kept.items()
-        }
+        own, kept = self._own(r, values), self.template.state_dict(keep_vars=True)
+        first = {id(tensor): name for name, tensor in _named_tensors(self.template).items()}
+        return {name: own[first.get(id(tensor), name)] for name, tensor in kept.items()}
 
     def member(self, r: int, values: Values | None = None) -> nn.Module:
         """Member r as an ordinary nn.Module of its own, on the CPU."""
         model = copy.deepcopy(self.template).cpu()
-        own = self.state_dict(r, values)
+        own = self._own(r, values)
         _replace(model, {n: nn.Parameter(own[n]) if n in self.shapes else own[n] for n in own})
         return model
 
@@ -137,6 +158,19 @@ class Stack:
             for name, buffer in self.buffers.items():
                 if name in state:
                     buffer[r].copy_(state[name])
+
+
+def stackable(models: Sequence[nn.Module], x: Tensor, device: torch.device) -> bool:
+    """Whether the models can be computed together, tried on inputs x (B, *inputs).
+
+    vmap has no rule for some operations, nor for control flow that depends on the data.
+    """
+    try:
+        stack = Stack(models[:2], device)
+        stack(x.expand(stack.size, *x.shape))
+    except RuntimeError:
+        return False
+    return True
 
 
 def _named_tensors(model: nn.Module) -> Values:
@@ -170,6 +204,9 @@ def _dense(model: nn.Module, values: Values) -> Callable[[Tensor], Tensor] | Non
             steps.append(partial(_linear, **own))
         elif type(layer) is nn.BatchNorm1d and layer.affine and layer.momentum is not None:
             steps.append(partial(_batch_norm, layer, **own))
+        elif isinstance(layer, Noisy):
+            _replace(layer, own)  # draws for all members at once
+            steps.append(layer)
         elif type(layer) in _ELEMENTWISE and not getattr(layer, "inplace", False):
             steps.append(layer)
         else:

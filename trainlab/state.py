@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trainlab.adapters import Adapted
 from trainlab.optimizers import State
 from trainlab.stack import Stack, Values
 from trainlab.store import Row, Run
@@ -28,6 +29,7 @@ class Progress:
     finite_steps: list[int]  # (R,) before the first whose loss was not finite
     scale: Tensor  # (R,) of the loss, for fp16
     good_steps: Tensor  # (R,) since the scale last changed
+    adapted: Adapted | None = None  # an optimizer of torch's own, which keeps its state itself
     epoch: int = 0  # finished epochs
     position: int = 0  # steps into the present epoch
     seconds: float = 0.0  # training time, each member's share
@@ -56,9 +58,10 @@ def resume(stack: Stack, states: Sequence[dict[str, Any]]) -> Progress:
     p.best = {name: value.clone() for name, value in stack.values().items()}
     for r, state in enumerate(states):
         stack.load(r, state["model"])
-        for name, row in state["optimizer"].items():
-            p.optimizer[name][r].copy_(row)
     first = states[0]
+    for name in first["optimizer"]:
+        rows = [state["optimizer"][name] for state in states]
+        p.optimizer[name] = torch.stack(rows).to(stack.device)
     p.optimizer.t, p.epoch, p.position = first["t"], first["epoch"], first["position"]
     p.seconds = sum(state["seconds"] for state in states) / len(states)
     p.best_value = [state["best_value"] for state in states]
@@ -79,6 +82,7 @@ def member_state(stack: Stack, p: Progress, r: int) -> dict[str, Any]:
         "model": stack.state_dict(r),
         "best": stack.state_dict(r, p.best),
         "optimizer": {name: value[r].cpu().clone() for name, value in p.optimizer.items()},
+        "adapted": p.adapted.state() if p.adapted else None,
         "t": p.optimizer.t,
         "epoch": p.epoch,
         "position": p.position,

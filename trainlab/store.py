@@ -21,7 +21,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
@@ -128,8 +128,8 @@ class Run:
             elif child.name != ".lock":
                 child.unlink()
 
-    def start(self, rows: list[Row]) -> None:
-        """Write what was asked for; `rows` are the epochs that a checkpoint knows of."""
+    def start(self, rows: list[Row], step: int = 0) -> None:
+        """Write what was asked for; `rows` and `step` are what a checkpoint knows of."""
         for folder in (".hydra", "checkpoints"):
             (self.path / folder).mkdir(exist_ok=True)
         _write_text(self.path / "config.yaml", _yaml(self.config))
@@ -138,6 +138,7 @@ class Run:
         _write_text(self.path / "metrics.csv", "")
         for row in rows:
             self.log(row)
+        self._keep_steps(step)
         self.set_status("running")
 
     def set_status(self, status: str, reason: str | None = None) -> None:
@@ -154,6 +155,21 @@ class Run:
                 self._metrics.write(",".join(row) + "\n")
         self._metrics.write(",".join(map(repr, row.values())) + "\n")
         self._metrics.flush()
+
+    def log_steps(self, rows: Iterable[Row]) -> None:
+        """Append steps' losses and rates to steps.csv."""
+        with open(self.path / "steps.csv", "a", encoding="utf-8") as file:
+            for row in rows:
+                if file.tell() == 0:
+                    file.write(",".join(row) + "\n")
+                file.write(",".join(map(repr, row.values())) + "\n")
+
+    def _keep_steps(self, last: int) -> None:
+        path = self.path / "steps.csv"
+        if path.is_file():
+            head, *lines = path.read_text(encoding="utf-8").splitlines(keepends=True) or [""]
+            kept = [line for line in lines if int(line.partition(",")[0]) <= last]
+            _write_text(path, "".join([head, *kept]))
 
     def say(self, line: str) -> None:
         """Append a line to log.txt."""

@@ -2,13 +2,16 @@
 ever saved.
 
 Drawing for one purpose never shifts what another draws; a resumed run, or a member of a stack,
-draws exactly what the undisturbed solo run draws. Generators live on the CPU, so that results do
-not depend on the device.
+draws exactly what the undisturbed solo run draws. Nothing drawn depends on the device: generators
+live on the CPU, and the noise of every step is integer arithmetic.
 """
 
 import hashlib
+import math
+from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 
 def seed_of(*name: int | str) -> int:
@@ -25,3 +28,52 @@ def stream(*name: int | str) -> torch.Generator:
     True
     """
     return torch.Generator().manual_seed(seed_of(*name))
+
+
+# ---------------------------------------------------------------- noise inside the network
+
+_GOLDEN = 0x9E3779B97F4A7C15 - 2**64  # as signed 64-bit numbers, which is all that torch has
+_MIX = (30, 0xBF58476D1CE4E5B9 - 2**64), (27, 0x94D049BB133111EB - 2**64)
+
+
+def bits(key: Tensor, step: Tensor | int, count: int) -> Tensor:
+    """`count` random 64-bit integers per key, (*key.shape, count): a function of key and step only.
+
+    The generator SplitMix64 (Steele, Lea & Flood 2014), its counter given instead of kept: as
+    tensor arithmetic it runs on any device, for all members of a stack at once and under vmap,
+    where generators cannot follow, and there is nothing to save. `key` int64; steps differ by
+    2³² counts.
+    """
+    counter = torch.arange(1, count + 1, device=key.device) + (step << 32)
+    z = counter * _GOLDEN + key[..., None]
+    for shift, factor in _MIX:
+        z = (z ^ _shifted(z, shift)) * factor
+    return z ^ _shifted(z, 31)
+
+
+def _shifted(z: Tensor, by: int) -> Tensor:
+    """z >> by without the sign, which torch's shift would draw in."""
+    return (z >> by) & ((1 << (64 - by)) - 1)
+
+
+def uniform(key: Tensor, step: Tensor | int, shape: Sequence[int]) -> Tensor:
+    """Numbers in [0, 1), multiples of 2⁻²⁴, (*key.shape, *shape) float32.
+
+    >>> uniform(torch.tensor(7), 0, (2, 3)).shape
+    torch.Size([2, 3])
+    """
+    count = math.prod(shape)
+    # Two numbers from each 64 bits.
+    halves = bits(key, step, (count + 1) // 2)
+    both = torch.cat([halves >> 40, (halves >> 8)], -1)[..., :count]
+    return ((both & 0xFFFFFF) * 2.0**-24).view((*key.shape, *shape))
+
+
+def normal(key: Tensor, step: Tensor | int, shape: Sequence[int]) -> Tensor:
+    """Numbers from N(0, 1), (*key.shape, *shape) float32 (Box & Muller 1958)."""
+    count = math.prod(shape)
+    u = uniform(key, step, (2, (count + 1) // 2))
+    radius = torch.sqrt(-2 * torch.log1p(-u[..., 0, :]))
+    angle = 2 * torch.pi * u[..., 1, :]
+    both = torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], -1)
+    return both[..., :count].reshape((*key.shape, *shape))

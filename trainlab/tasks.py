@@ -3,9 +3,12 @@
 A task is made from the data; it has the `names` of its metrics and three methods. Shapes: R runs,
 B examples, C outputs; runs never mix.
 
-    loss(outputs (R, B, C), y)             -> (R, B)      what is minimized, per example
+    loss(outputs (R, B, C), y, smoothing)  -> (R, B)      what is minimized, per example
     sums(outputs, losses, y)               -> {name: (R, …)}  statistics that add up over batches
     metrics(sums over any set of batches)  -> {name: (R,)}    what tables show; `loss` comes first
+
+`smoothing` is the share of the target that label smoothing spreads over all classes: a number, or a
+column (R, 1).
 """
 
 import torch
@@ -14,6 +17,12 @@ from torch import Tensor
 
 from trainlab.config import widest
 from trainlab.data import Data
+
+Number = float | Tensor
+
+
+def _weight(smoothing: Number, like: Tensor) -> Tensor:
+    return torch.as_tensor(smoothing, dtype=like.dtype, device=like.device)
 
 
 def _sum(values: Tensor) -> Tensor:
@@ -29,8 +38,12 @@ class Classification:
     def __init__(self, data: Data):
         pass
 
-    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
-        return F.cross_entropy(outputs.flatten(0, 1), y.flatten(), reduction="none").view(y.shape)
+    def loss(self, outputs: Tensor, y: Tensor, smoothing: Number = 0.0) -> Tensor:
+        loss = F.cross_entropy(outputs.flatten(0, 1), y.flatten(), reduction="none").view(y.shape)
+        if isinstance(smoothing, float) and smoothing == 0:
+            return loss
+        even = torch.logsumexp(outputs, -1) - outputs.mean(-1)  # cross-entropy of 1/C each
+        return torch.lerp(loss, even, _weight(smoothing, loss))
 
     def right(self, outputs: Tensor, y: Tensor) -> Tensor:
         return outputs.argmax(-1) == y
@@ -49,9 +62,10 @@ class Classification:
 class Binary(Classification):
     """Two classes, one logit: cross-entropy of the logistic function; accuracy."""
 
-    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
+    def loss(self, outputs: Tensor, y: Tensor, smoothing: Number = 0.0) -> Tensor:
         logits = outputs.squeeze(-1)
-        return F.binary_cross_entropy_with_logits(logits, y.to(logits), reduction="none")
+        target = torch.lerp(y.to(logits), torch.full_like(logits, 0.5), _weight(smoothing, logits))
+        return F.binary_cross_entropy_with_logits(logits, target, reduction="none")
 
     def right(self, outputs: Tensor, y: Tensor) -> Tensor:
         return (outputs.squeeze(-1) > 0) == (y > 0)
@@ -70,8 +84,8 @@ class Regression:
         assert data.target_scale is not None
         self.scale = data.target_scale  # (K,)
 
-    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
-        return (outputs - y).square().mean(-1)
+    def loss(self, outputs: Tensor, y: Tensor, smoothing: Number = 0.0) -> Tensor:
+        return (outputs - y).square().mean(-1)  # no classes, so nothing to smooth (run.py refuses)
 
     def sums(self, outputs: Tensor, losses: Tensor, y: Tensor) -> dict[str, Tensor]:
         errors = outputs - y

@@ -1,0 +1,98 @@
+"""Combinations known to be wrong warn once, with the reason and the override to try."""
+
+import pytest
+
+from trainlab import advice, data, run, tasks
+from trainlab.config import UserError, compose
+from trainlab.run import pick_device
+
+DEEP = "arch.hidden=[9,9,9,9,9,9,9,9,9,9]"
+EXACT = ["norm=batch", "batch_size=all"]
+
+WRONG = [
+    (["act=selu", "init=he_normal"], "try init=lecun_normal"),
+    (["act=selu", "preprocess=none"], "try preprocess=standardize"),
+    (["act=selu", "reg=dropout"], "try reg.dropout=0"),
+    (["act=selu", "norm=batch"], "try norm=none"),
+    (["arch=cnn", "norm=batch", "batch_size=1"], "refused"),
+    (EXACT, "try norm.exact=true"),
+    (["act=sigmoid", DEEP], "try act=relu or norm=batch"),
+    (["act=step", "act.straight_through=false"], "try act.straight_through=true"),
+    (["init=zeros"], "try init=auto"),
+    (["arch=linear", "norm=batch"], "norm=batch has no effect"),
+    (["norm=instance"], "norm=instance has no effect"),
+    (["norm.fold=true"], "try norm=batch"),
+    (["reg=spatial_dropout"], "try reg.spatial_dropout=0"),
+    (["arch=linear", "reg=dropout"], "try reg.dropout=0"),
+    (["schedule.warmup=20"], "try schedule.warmup=2"),
+    (["optimizer=lbfgs"], "try batch_size=all"),
+]
+
+RIGHT = [
+    [],
+    ["act=selu", "init=lecun_normal", "preprocess=standardize"],
+    ["act=selu"],  # init=auto and the default preprocessing
+    [*EXACT, "norm.exact=true"],
+    ["act=sigmoid"],
+    ["act=sigmoid", DEEP, "norm=layer"],
+    ["act=step"],
+    ["arch=linear", "init=zeros"],
+    ["arch=cnn", "norm=instance", "reg=spatial_dropout"],
+    ["arch=cnn", "norm=group", "batch_size=1"],
+    ["optimizer=lbfgs", "batch_size=all"],
+    ["schedule.warmup=5"],
+]
+
+
+def advised(typed):
+    config = compose(["max_examples=200", *typed])
+    examples = data.prepare(data.read(config), config, pick_device("cpu"))
+    model = run.build_model(config, examples)
+    advice.refuse(config, model, examples, tasks.of(examples).names)
+    return list(advice.warnings(config, model, examples))
+
+
+@pytest.mark.parametrize(("typed", "remedy"), WRONG, ids=lambda v: "+".join(v))
+def test_wrong_ones_are_told(typed, remedy):
+    if remedy == "refused":
+        with pytest.raises(UserError, match="batches of one example"):
+            advised(typed)
+        return
+    (warning,) = advised(typed)
+    assert remedy in warning
+
+
+@pytest.mark.parametrize("typed", RIGHT, ids=lambda v: "+".join(v) or "default")
+def test_right_ones_are_silent(typed):
+    assert advised(typed) == []
+
+
+@pytest.mark.parametrize("remedy", [r for _, r in WRONG if r.startswith("try ")])
+def test_what_to_try_can_be_typed(remedy):
+    for override in remedy.removeprefix("try ").split(" or "):
+        compose(["act=step", override] if override.startswith("act.") else [override])
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        (["dataset=diabetes", "reg=label_smoothing"], "needs classes"),
+        (["optimizer=muon", "precision=fp16"], "Use bf16 or fp32"),
+        (["augment=[mixup,cutmix]"], "only one can be used"),
+        (["augment=[mixup,flip]"], "only as the last"),
+        (["schedule=plateau", "schedule.monitor=val_los"], "Did you mean val_loss"),
+    ],
+)
+def test_impossible_ones_are_refused(typed, says):
+    with pytest.raises(UserError, match=says):
+        advised(typed)
+
+
+def test_a_sweep_warns_once_and_every_log_has_it(trainlab):
+    answer = trainlab(
+        "train", "-m", "act=selu", "init=he_normal", "seed=0,1", "epochs=1,2", "max_examples=100"
+    )
+    assert answer.err.count("try init=lecun_normal") == 1
+    logs = list(answer.path.glob("*/log.txt"))
+    assert len(logs) == 4
+    assert all("try init=lecun_normal" in log.read_text() for log in logs)

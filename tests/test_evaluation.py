@@ -1,0 +1,62 @@
+"""`trainlab eval`: what a run left gives the run's own metrics again, also on other data."""
+
+import json
+
+import pytest
+
+TYPED = ["epochs=3", "max_examples=300"]
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        ["norm=batch"],
+        ["preprocess=pca_whiten", "preprocess.pca_whiten.components=20"],
+        ["preprocess=[minmax,zca_whiten]", "arch=cnn"],
+        ["dataset=diabetes"],
+        ["act=prelu", "norm=weight", "reg=dropout"],
+        ["optimizer=schedule_free"],
+    ],
+    ids=lambda recipe: "+".join(recipe),
+)
+def test_gives_the_metrics_of_the_run(trainlab, recipe):
+    run = trainlab("train", *TYPED, *recipe)
+    assert run.code == 0, run.err
+    answer = trainlab("eval", str(run.path), "--json")
+    assert answer.code == 0, answer.err
+    splits = json.loads(answer.out)
+    assert list(splits) == ["train", "val", "test"]
+    for split in ("val", "test"):
+        for name, value in splits[split].items():
+            assert value == pytest.approx(run.result[f"{split}_{name}"], rel=1e-4), (split, name)
+
+
+def test_other_data_go_through_the_preprocessing_of_the_training_split(trainlab):
+    """Inputs moved far away must stay far away: fitting anew would bring them back."""
+    run = trainlab("train", "dataset=moons", "dataset.noise=0.05", "epochs=5")
+    easy = json.loads(trainlab("eval", str(run.path), "--json").out)["test"]
+    noisy = trainlab("eval", str(run.path), "dataset.noise=1.5", "--json")
+    assert json.loads(noisy.out)["test"]["accuracy"] < easy["accuracy"] - 0.1
+
+
+def test_a_table_for_people(trainlab):
+    run = trainlab("train", *TYPED)
+    answer = trainlab("eval", str(run.path))
+    assert answer.code == 0
+    assert all(word in answer.out for word in ("split", "train", "val", "test", "accuracy"))
+
+
+def test_errors_of_one_paragraph(trainlab, folder):
+    run = trainlab("train", *TYPED)
+    for arguments, says in [
+        ([], "Usage: trainlab eval RUN"),
+        (["nowhere"], "nowhere is no run"),
+        ([str(run.path), "dataset=moons"], "trained on inputs of shape [1, 8, 8]"),
+        ([str(run.path), "--what"], "Usage"),
+    ]:
+        answer = trainlab("eval", *arguments)
+        assert answer.code == 2
+        assert says in answer.err
+        assert len(answer.err.splitlines()) == 1
+    (run.path / "checkpoints" / "best.pt").unlink()
+    assert "no weights to evaluate" in trainlab("eval", str(run.path)).err

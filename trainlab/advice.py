@@ -1,0 +1,128 @@
+"""Combinations known to be impossible, which are refused, or to be wrong, which are warned of.
+
+A warning says why, and the override to try.
+"""
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from trainlab.activations import Step
+from trainlab.adapters import is_torchs
+from trainlab.config import Config, UserError, build, nearest
+from trainlab.data import Data
+from trainlab.layout import LAYERS
+from trainlab.noise import Dropout, SpatialDropout
+from trainlab.norms import BATCH
+
+_DEEP = 10  # sigmoid layers, behind which hardly any gradient arrives
+_STANDARD = 0.5  # how far mean and standard deviation of inputs may be from 0 and 1
+
+
+def refuse(config: Config, model: nn.Module, data: Data, metrics: tuple[str, ...]) -> None:
+    """Raise UserError for what cannot be computed, or would not be what it says."""
+    columns = [f"{split}_{name}" for split in ("train", "val") for name in metrics]
+    for group in ("stop", "schedule"):
+        monitor = config[group].get("monitor")
+        if monitor is not None and monitor not in columns:
+            raise UserError(
+                f"{group}.monitor={monitor} is no metric of these data.{nearest(monitor, columns)} "
+                f"There are: {', '.join(columns)}."
+            )
+    if config["batch_size"] == 1 and _has(model, nn.BatchNorm1d):
+        raise UserError(
+            "Batch normalization cannot train on batches of one example (batch_size=1). "
+            "Use a larger batch_size, or norm=layer."
+        )
+    mixing = [name for name in ("mixup", "cutmix") if name in config["augment"]]
+    if mixing and mixing != list(config["augment"])[-1:]:
+        raise UserError(
+            f"augment={config['choices']['augment']}: of mixup and cutmix only one can be used, "
+            f"and only as the last: 'augment=[…,{mixing[-1]}]'."
+        )
+    if config["precision"] == "fp16" and is_torchs(build(config, "optimizer")):
+        raise UserError(
+            f"optimizer={config['choices']['optimizer']} is torch's own, and cannot take back the "
+            "steps that overflow in precision=fp16. Use bf16 or fp32."
+        )
+    if config["reg"]["label_smoothing"] and data.task == "regression":
+        raise UserError("reg.label_smoothing needs classes, and these data are a regression.")
+
+
+def warnings(config: Config, model: nn.Module, data: Data) -> Iterator[str]:
+    """One sentence for each combination that is known not to work, with the override to try."""
+    if _has(model, nn.SELU):
+        yield from _selu(config, model, data)
+    norm, reg = config["choices"]["norm"], config["reg"]
+    no_pixels = norm == "instance" and not _has(model, nn.InstanceNorm2d)
+    if norm != "none" and (no_pixels or not _hidden(model)):
+        yield (
+            f"norm={norm} has no effect: arch={config['choices']['arch']} has no hidden layer that "
+            "it acts on; try norm=none, or another arch"
+        )
+    if _has(model, BATCH):
+        if config["batch_size"] == 1:
+            yield (
+                "batch normalization of a single example sees no batch, only the example itself; "
+                "try norm=group or norm=layer, or a larger batch_size"
+            )
+        if config["batch_size"] == "all" and not config["norm"]["exact"]:
+            yield (
+                "with one step an epoch, batch norm's running averages lag far behind the weights, "
+                "and evaluation is wrong; try norm.exact=true"
+            )
+    elif config["norm"]["fold"]:
+        yield "norm.fold=true has no effect without batch normalization; try norm=batch"
+    sigmoids = sum(isinstance(layer, nn.Sigmoid) for layer in model.modules())
+    if sigmoids >= _DEEP and norm == "none":
+        yield (
+            f"gradients vanish behind {sigmoids} sigmoid layers: each multiplies them by 1/4 at "
+            "most; try act=relu or norm=batch"
+        )
+    if any(isinstance(layer, Step) and not layer.straight_through for layer in model.modules()):
+        yield (
+            "the true gradient of act=step is zero everywhere: nothing before the last layer "
+            "learns; try act.straight_through=true"
+        )
+    if config["choices"]["init"] in ("zeros", "constant") and _hidden(model):
+        yield (
+            f"with init={config['choices']['init']} all units of a layer start equal and stay "
+            "equal; try init=auto"
+        )
+    for name, kind in (("dropout", Dropout), ("spatial_dropout", SpatialDropout)):
+        if reg[name] and not _has(model, kind):
+            yield (
+                f"reg.{name} has no effect: arch={config['choices']['arch']} has no layer that it "
+                f"acts on; try reg.{name}=0"
+            )
+    if config["schedule"]["warmup"] >= config["epochs"]:
+        yield (
+            f"schedule.warmup={config['schedule']['warmup']} leaves nothing of epochs="
+            f"{config['epochs']} to the schedule; try schedule.warmup={config['epochs'] // 10}"
+        )
+    if config["choices"]["optimizer"] == "lbfgs" and config["batch_size"] != "all":
+        yield (
+            "lbfgs estimates curvature from differences of gradients, which differ between batches "
+            "anyway; try batch_size=all"
+        )
+
+
+def _selu(config: Config, model: nn.Module, data: Data) -> Iterator[str]:
+    why = "selu keeps mean 0 and variance 1 from layer to layer only "
+    if config["choices"]["init"] not in ("lecun_normal", "auto"):
+        yield f"{why}from weights of variance 1/n_in; try init=lecun_normal"
+    inputs = data.x[data.splits["train"]]
+    if inputs.mean().abs() > _STANDARD or (inputs.std() - 1).abs() > _STANDARD:
+        yield f"{why}if the inputs have them; try preprocess=standardize"
+    if _has(model, Dropout):
+        yield f"{why}if nothing else changes them, and dropout does; try reg.dropout=0"
+    if _has(model, BATCH):
+        yield "selu normalizes by itself, and batch normalization undoes its scale; try norm=none"
+
+
+def _has(model: nn.Module, kinds: type | tuple[type, ...]) -> bool:
+    return any(isinstance(layer, kinds) for layer in model.modules())
+
+
+def _hidden(model: nn.Module) -> bool:
+    return sum(isinstance(layer, LAYERS) for layer in model.modules()) > 1

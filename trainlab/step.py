@@ -1,0 +1,236 @@
+"""One step of training: from a batch to new weights, for every member of a stack.
+
+x, y       -> augmented                      each member from its own stream
+loss       -> g (R, P)                       in parts, if gradients are accumulated
+g          += regularizers, then clipped
+w, state   <- update rule
+w          <- decayed, bounded
+"""
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from trainlab import streams, tasks
+from trainlab.adapters import Adapted, factors, is_torchs
+from trainlab.augmentation import Mixed
+from trainlab.config import Config, build, build_each, column, setting
+from trainlab.data import Data
+from trainlab.regularizers import Regularizers, regularizers
+from trainlab.schedules import At, warm_up
+from trainlab.stack import Stack
+from trainlab.state import Progress
+
+_NOTHING = contextlib.nullcontext()
+
+
+class Recipe(NamedTuple):
+    """The components a step calls, for the members of one stack."""
+
+    update: Callable  # optimizers: (w, g, state, lr); or torch's, adapted
+    schedule: Callable[[At], Tensor]  # -> (R, T)
+    clip: Callable | None  # clipping: (g, w, lengths, layout)
+    augment: dict[str, Callable]  # augmentation: (x, draw)
+    keys: dict[str, Tensor]  # (R,) of each augmentation's noise
+    reg: Regularizers
+    lr: Tensor  # (R, 1) starting rates, float64
+    multipliers: Tensor | None  # (P,) of the learning rate
+    task: Any
+    precision: contextlib.AbstractContextManager
+    scaled: bool  # whether the loss is scaled (fp16)
+    parts: int  # of a batch, for gradient accumulation
+
+
+def recipe_of(configs: Sequence[Config], stack: Stack, data: Data) -> Recipe:
+    """What the configs of a stack's members describe."""
+    config, device = configs[0], stack.device
+    update, schedule, clip = (build(configs, g, device) for g in ("optimizer", "schedule", "clip"))
+    assert update is not None
+    assert schedule is not None
+    multipliers = config["lr_multipliers"]
+    if is_torchs(update):
+        update = _adapted(config, update, stack)
+        columns = None
+    else:
+        names = stack.layout.names
+        columns = multipliers and stack.layout.columns(list(factors(names, multipliers).values()))
+    augment = build_each(config, "augment")
+    keys = {
+        name: torch.tensor([streams.seed_of(c["seed"], "augment", name) for c in configs])
+        for name in augment
+    }
+    kind = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[config["precision"]]
+    return Recipe(
+        update=update,
+        schedule=partial(warm_up, schedule, warmup=setting(configs, "schedule", "warmup", device)),
+        clip=clip,
+        augment=augment,
+        keys={name: key.to(device) for name, key in keys.items()},
+        reg=regularizers(configs, stack.layout, device),
+        lr=column([c["optimizer"]["lr"] for c in configs], device),
+        multipliers=columns,
+        task=tasks.of(data),
+        precision=torch.autocast(device.type, dtype=kind) if kind else _NOTHING,
+        scaled=config["precision"] == "fp16",
+        parts=config["accumulate"],
+    )
+
+
+def _adapted(config: Config, make: Callable, stack: Stack) -> Adapted:
+    gradients = [gradient[0] for gradient in stack.gradients()]
+    lr = config["optimizer"]["lr"]
+    return Adapted(make, stack.leaves, gradients, lr, config["lr_multipliers"])
+
+
+def take(
+    stack: Stack,
+    p: Progress,
+    recipe: Recipe,
+    x: Tensor,
+    y: Tensor,
+    lr: Tensor,
+    outputs: list[Tensor],
+    losses: list[Tensor],
+) -> Tensor:
+    """One step of every member: the gradients' lengths (R, 1); outputs and losses are appended."""
+    step = p.optimizer.t
+    output, loss = _gradient(stack, p, recipe, x, y, step)
+    outputs += output
+    losses += loss
+    with torch.no_grad(), _overflow_guard(stack, p) if recipe.scaled else _NOTHING:
+        length = _prepared(stack, recipe, step)
+        p.optimizer.t += 1
+        if isinstance(recipe.update, Adapted):
+            first = _value(stack, recipe, loss)
+            recipe.update.step(lr.item(), _again(stack, p, recipe, x, y, step, first))
+        else:
+            rates = lr if recipe.multipliers is None else lr * recipe.multipliers
+            recipe.update(stack.w, stack.g, p.optimizer, lr=rates)
+        recipe.reg.on_weights(stack.w, lr)
+    return length
+
+
+def _gradient(
+    stack: Stack, p: Progress, recipe: Recipe, x: Tensor, y: Tensor, step: int
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The gradient of the mean loss into g; outputs (R, B, C) and losses (R, B), part by part."""
+    batch = y.shape[1]
+    outputs, losses = [], []
+    for part, (inputs, targets) in enumerate(_parts(x, y, recipe.parts)):
+        number = step * recipe.parts + part  # of the noise
+        stack.at(number)
+        inputs, mixed = _augmented(recipe, inputs, number)
+        with recipe.precision:
+            output = stack(inputs)  # (R, B, C)
+        output = output.float()
+        loss = _loss(recipe, output, targets, mixed)
+        weights = _mean_of(batch, loss.shape, stack.device)
+        stack.backward(loss, weights * p.scale[:, None] if recipe.scaled else weights, add=part > 0)
+        outputs.append(output.detach())
+        losses.append(loss.detach())
+    return outputs, losses
+
+
+def _loss(recipe: Recipe, output: Tensor, targets: Tensor, mixed: Mixed | None) -> Tensor:
+    """The loss of each example, (R, B); of mixed ones that of both targets, by their shares."""
+    smoothing = recipe.reg.label_smoothing
+    loss = recipe.task.loss(output, targets, smoothing)
+    if mixed is None:
+        return loss
+    members = torch.arange(len(targets), device=targets.device)[:, None]
+    partners = targets[members, mixed.partner]
+    return mixed.share * loss + (1 - mixed.share) * recipe.task.loss(output, partners, smoothing)
+
+
+def _augmented(recipe: Recipe, x: Tensor, number: int) -> tuple[Tensor, Mixed | None]:
+    """The batch after every augmentation, and how examples were mixed, if they were."""
+    mixed = None
+    for name, augment in recipe.augment.items():
+        x = augment(x, _draws(recipe.keys[name], number))
+        if isinstance(x, Mixed):
+            x, mixed = x.x, x
+    return x, mixed
+
+
+def _draws(key: Tensor, number: int) -> Callable[[Sequence[int]], Tensor]:
+    """`draw(shape)` -> (R, *shape) uniform numbers, others at every call."""
+    call = itertools.count()
+    return lambda shape: streams.uniform(key + next(call), number, shape)
+
+
+def _prepared(stack: Stack, recipe: Recipe, step: int) -> Tensor:
+    """Regularize and clip g in place; the lengths before clipping, (R, 1)."""
+    recipe.reg.on_gradient(stack.g, stack.w, step)
+    lengths = torch.linalg.vector_norm(stack.g, dim=1, keepdim=True)
+    if recipe.clip:
+        recipe.clip(stack.g, stack.w, lengths, stack.layout)
+    return lengths
+
+
+def _value(stack: Stack, recipe: Recipe, losses: list[Tensor]) -> Tensor:
+    """What is minimized: the mean loss, and the penalties on the weights."""
+    penalty = recipe.reg.penalty(stack.w)
+    return torch.cat(losses, 1).mean() + (0 if penalty is None else penalty.sum())
+
+
+def _again(
+    stack: Stack, p: Progress, recipe: Recipe, x: Tensor, y: Tensor, step: int, first: Tensor
+) -> Callable[[], Tensor]:
+    """For optimizers that evaluate several times a step: the loss, its gradient in g.
+
+    The first time what has just been computed; the noise is that of this step every time.
+    """
+    values = iter([first])
+
+    def closure() -> Tensor:
+        value = next(values, None)
+        if value is not None:
+            return value
+        with torch.enable_grad():
+            _, losses = _gradient(stack, p, recipe, x, y, step)
+        with torch.no_grad():
+            _prepared(stack, recipe, step)
+        return _value(stack, recipe, losses)
+
+    return closure
+
+
+def _parts(x: Tensor, y: Tensor, count: int) -> Iterable[tuple[Tensor, Tensor]]:
+    """A batch in `count` parts (gradient accumulation)."""
+    if count == 1:
+        return [(x, y)]
+    count = min(count, max(1, y.shape[1] // 2))  # batch normalization needs two examples at least
+    return zip(x.tensor_split(count, 1), y.tensor_split(count, 1), strict=True)
+
+
+@lru_cache(maxsize=16)
+def _mean_of(batch: int, shape: tuple[int, int], device: torch.device) -> Tensor:
+    """The weights (R, B), or a part of them, that make the sum over a batch its mean: 1/B each."""
+    return torch.full(shape, 1 / batch, device=device)
+
+
+@contextlib.contextmanager
+def _overflow_guard(stack: Stack, p: Progress) -> Iterator[None]:
+    """fp16: undo the loss scale, take back the step of members whose gradient overflowed, adapt the
+    scale.
+
+    Halved after an overflow, doubled after 2,000 good steps, as torch.amp.GradScaler does; but the
+    step count of adam's bias correction, which all members share, goes on.
+    """
+    good = stack.g.isfinite().all(1)  # (R,)
+    stack.g.div_(p.scale[:, None])
+    stack.g.nan_to_num_(0.0, 0.0, 0.0)
+    before = {name: value.clone() for name, value in [("w", stack.w), *p.optimizer.items()]}
+    yield
+    for name, value in [("w", stack.w), *p.optimizer.items()]:
+        old = before.get(name, torch.zeros((), device=stack.device))
+        value.copy_(torch.where(good[:, None], value, old))
+    p.good_steps = torch.where(good, p.good_steps + 1, 0)
+    grown = p.good_steps >= 2000
+    p.scale = torch.where(good, torch.where(grown, p.scale * 2, p.scale), p.scale / 2)
+    p.good_steps = torch.where(grown, 0, p.good_steps)
