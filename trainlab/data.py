@@ -119,12 +119,7 @@ def prepare(
         steps = list(build_each(config, "preprocess").values())
         chain = preprocess.fit(steps, x[positions["train"]], about)
     x = chain(x)
-    if not x.isfinite().all():
-        raise UserError(
-            f"dataset={config['choices']['dataset']} has inputs that are not finite after "
-            f"preprocess={config['choices']['preprocess']}; 'preprocess=[impute,standardize]' "
-            "fills missing values in."
-        )
+    preprocess.check_finite(x)
     if examples.task != "regression":
         return Data(x, y.long(), positions, examples.task, examples.classes, chain, raw_shape)
     y = y.float()

@@ -45,16 +45,14 @@ class Chain(NamedTuple):
 def fit(steps: Sequence[Callable[[Tensor, About], Any]], x: Tensor, about: About) -> Chain:
     """Fit each step on what the one before makes of the training inputs `x` (n, *shape).
 
-    Only the first step is told the range of the type. Raises UserError where the result is not
-    finite.
+    Only the first step is told the range of the type.
     """
     fitted = []
-    for step in steps:
-        transform = step(x, about)
-        before, x = x, transform(x)
-        about = About(categorical=_still_codes(before, x, about.categorical))
-        fitted.append(transform)
-    _check_finite(x)
+    for number, step in enumerate(steps, start=1):
+        fitted.append(step(x, about))
+        if number < len(steps):
+            before, x = x, fitted[-1](x)
+            about = About(categorical=_still_codes(before, x, about.categorical))
     return Chain(tuple(fitted))
 
 
@@ -65,10 +63,12 @@ def _still_codes(before: Tensor, after: Tensor, columns: tuple[int, ...]) -> tup
     return tuple(c for c in columns if ((after[:, c] == before[:, c]) | before[:, c].isnan()).all())
 
 
-def _check_finite(x: Tensor) -> None:
-    if not x.isfinite().all():
+def check_finite(x: Tensor) -> None:
+    """Raise UserError where inputs are missing or infinite."""
+    # A sum tells nearly always, and takes a fortieth of the time.
+    if not (x.sum().isfinite() or x.isfinite().all()):
         raise UserError(
-            "The training inputs have missing (NaN) or infinite values. Missing ones are filled in "
+            "The inputs have missing (NaN) or infinite values. Missing ones are filled in "
             "by impute as the first step: preprocess=[impute,…]."
         )
 
@@ -116,7 +116,7 @@ def _affine(about: About, shift: Tensor, scale: Tensor) -> Affine:
     """Leaves codes as they are, and what is constant unscaled."""
     codes = list(about.categorical)
     shift[..., codes], scale[..., codes] = 0.0, 1.0
-    _check_finite(shift)
+    check_finite(shift)
     return Affine(shift, torch.where(scale == 0, 1.0, scale))
 
 
@@ -279,7 +279,7 @@ def _principal(
         )
     flat, wide = x.flatten(1), widest(x.device)
     mean = flat.mean(0, dtype=wide)
-    _check_finite(mean)
+    check_finite(mean)
     covariance = mean.new_zeros(len(mean), len(mean))
     for part in flat.split(4096):  # a copy of all in float64 would be twice the data
         centered = part.to(wide) - mean
