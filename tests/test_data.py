@@ -14,6 +14,8 @@ from sklearn import datasets as sk
 
 from trainlab import data
 from trainlab.config import UserError, compose
+from trainlab.data import embedded, generated, images
+from trainlab.data.examples import check
 
 
 def idx(array, kind=8):
@@ -39,29 +41,29 @@ def tiny_mnist(tmp_path):
 
 
 def test_digits_equal_scikit_learns():
-    ours, theirs = data.digits(), sk.load_digits()
+    ours, theirs = embedded.digits(), sk.load_digits()
     assert np.array_equal(ours.x[:, 0], theirs.images)
     assert np.array_equal(ours.y, theirs.target)
 
 
 def test_diabetes_equals_scikit_learns():
-    ours, theirs = data.diabetes(), sk.load_diabetes(scaled=False)
+    ours, theirs = embedded.diabetes(), sk.load_diabetes(scaled=False)
     np.testing.assert_allclose(ours.x, theirs.data, rtol=1e-6)
     np.testing.assert_allclose(ours.y[:, 0], theirs.target)
 
 
 def test_moons_without_noise_equal_scikit_learns():
-    ours = data.moons(examples=101, noise=0.0)
+    ours = generated.moons(examples=101, noise=0.0)
     x, y = sk.make_moons(101, shuffle=False)
     np.testing.assert_allclose(ours.x, x, atol=1e-6)
     assert np.array_equal(ours.y, y)
 
 
 def test_moons_have_the_noise_they_say():
-    clean, noisy = (data.moons(examples=4000, noise=noise) for noise in (0.0, 0.3))
+    clean, noisy = (generated.moons(examples=4000, noise=noise) for noise in (0.0, 0.3))
     assert (noisy.x - clean.x).std() == pytest.approx(0.3, rel=0.05)
-    assert noisy.fingerprint() == data.moons(examples=4000, noise=0.3, seed=0).fingerprint()
-    assert noisy.fingerprint() != data.moons(examples=4000, noise=0.3, seed=1).fingerprint()
+    assert noisy.fingerprint() == generated.moons(examples=4000, noise=0.3, seed=0).fingerprint()
+    assert noisy.fingerprint() != generated.moons(examples=4000, noise=0.3, seed=1).fingerprint()
 
 
 @pytest.mark.parametrize("dataset", ["digits", "moons", "diabetes"])
@@ -77,7 +79,7 @@ def test_splits_partition_the_examples(dataset):
 
 
 def test_splits_are_stratified():
-    examples = data.digits()
+    examples = embedded.digits()
     for positions in data.split(examples, 0.15, 0.15, seed=0).values():
         share = np.bincount(examples.y[positions]) / len(positions)
         np.testing.assert_allclose(share, np.bincount(examples.y) / len(examples.y), atol=0.01)
@@ -113,7 +115,7 @@ def test_max_examples_keeps_the_classes_even(tiny_mnist):
 def test_idx_types(tmp_path, array):
     kind = {">u1": 8, ">i4": 12, ">f4": 13}[array.dtype.str.replace("|", ">")]
     (tmp_path / "a").write_bytes(idx(array, kind))
-    read = data.read_idx(tmp_path / "a")
+    read = images.read_idx(tmp_path / "a")
     assert np.array_equal(read, array)
 
 
@@ -133,7 +135,7 @@ def test_idx_types(tmp_path, array):
 def test_a_damaged_idx_file_is_refused(tmp_path, content, message):
     (tmp_path / "a").write_bytes(content)
     with pytest.raises(UserError, match=message):
-        data.read_idx(tmp_path / "a")
+        images.read_idx(tmp_path / "a")
 
 
 def test_labels_out_of_range_are_refused(tiny_mnist):
@@ -169,7 +171,7 @@ def test_inputs_that_are_not_finite_are_refused():
     x = np.array([[1.0], [np.inf]] * 4, np.float32)
     examples = data.Examples(x, np.arange(8) % 2, "binary", ["a", "b"])
     with pytest.raises(UserError, match="infinite inputs"):
-        data._check(examples, "mine")
+        check(examples, "mine")
 
 
 def test_missing_values_have_to_be_filled_in():
@@ -188,7 +190,7 @@ def test_missing_values_have_to_be_filled_in():
 def server(tiny_mnist):
     """The tiny files behind http on this machine, all gzipped; its address and their checksums."""
     folder, checksums = tiny_mnist / "mnist", {}
-    for name in data._MNIST_FILES:
+    for name in images._MNIST_FILES:
         plain, zipped = folder / name, folder / f"{name}.gz"
         if plain.exists():
             zipped.write_bytes(gzip.compress(plain.read_bytes()))
@@ -207,12 +209,12 @@ class QuietHandler(SimpleHTTPRequestHandler):
 
 def test_a_download_is_verified_and_kept(server, tmp_path, monkeypatch):
     url, checksums = server
-    monkeypatch.setattr(data, "_MNIST_URL", url)
-    monkeypatch.setattr(data, "_MNIST_FILES", checksums)
+    monkeypatch.setattr(images, "_MNIST_URL", url)
+    monkeypatch.setattr(images, "_MNIST_FILES", checksums)
     target = tmp_path / "fresh"
     config = compose(["dataset=mnist", f"data_dir={target}", "download=true"])
     assert len(data.read(config).x) == 60
-    monkeypatch.setattr(data, "_MNIST_URL", "http://127.0.0.1:9/")  # not asked again
+    monkeypatch.setattr(images, "_MNIST_URL", "http://127.0.0.1:9/")  # not asked again
     assert len(data.read(config).x) == 60
 
 
@@ -220,8 +222,8 @@ def test_a_download_with_another_checksum_is_refused_and_leaves_nothing(
     server, tmp_path, monkeypatch
 ):
     url, checksums = server
-    monkeypatch.setattr(data, "_MNIST_URL", url)
-    monkeypatch.setattr(data, "_MNIST_FILES", dict.fromkeys(checksums, "0" * 64))
+    monkeypatch.setattr(images, "_MNIST_URL", url)
+    monkeypatch.setattr(images, "_MNIST_FILES", dict.fromkeys(checksums, "0" * 64))
     target = tmp_path / "fresh"
     with pytest.raises(UserError, match="cannot download"):
         data.read(compose(["dataset=mnist", f"data_dir={target}", "download=true"]))

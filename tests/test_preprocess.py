@@ -22,7 +22,7 @@ from torch import Tensor
 from trainlab import preprocess
 from trainlab.config import CONF, UserError, compose, options
 from trainlab.data import prepare, read
-from trainlab.preprocess import About, Chain, fit
+from trainlab.preprocess import About, Chain, check_finite, fit
 
 NAN = float("nan")
 
@@ -380,7 +380,7 @@ def test_a_users_own_transform_comes_back_inside_a_chain():
 )
 def test_refuses(names, inputs, about, message):
     with pytest.raises(UserError, match=message):
-        fit(steps(*names), inputs(), about)
+        check_finite(fit(steps(*names), inputs(), about)(inputs()))
 
 
 # ---------------------------------------------------------------- typed

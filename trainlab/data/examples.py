@@ -1,0 +1,67 @@
+"""What a dataset gives."""
+
+import hashlib
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from trainlab.config import UserError
+
+
+@dataclass
+class Examples:
+    """What a dataset gives: inputs and targets as arrays, before any split or preprocessing.
+
+    `x` (N, *shape); what `y` is depends on the task:
+
+        classification, binary   (N,) classes 0…C−1; C = 2 for binary
+        multi_label              (N, L) of 0 and 1, a column for each label
+        regression               (N, K) floats
+        segmentation             (N, H, W) classes 0…C−1 of the pixels
+        words                    (N,) words 0…V−1, and x (N, n) words too
+
+    `classes` names the classes, labels or words. `low`, `high`: the range of the type of inputs, if
+    it has one. `parts`: where x (N, D) is several inputs side by side, the columns of each.
+    `columns`: names of the columns of x, where it is a table.
+    `categorical`: columns of `x` (N, D) that hold codes of categories; NaN is a missing value.
+    `test`: how many of the last examples are the official test set.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    task: str
+    classes: list[str] = field(default_factory=list)
+    low: float | None = None
+    high: float | None = None
+    test: int = 0
+    categorical: tuple[int, ...] = ()
+    parts: tuple[int, ...] = ()
+    columns: tuple[str, ...] = ()
+
+    def fingerprint(self) -> str:
+        """A hash of the bytes: part of a run's identity."""
+        digest = hashlib.blake2b(digest_size=8)
+        for array in (self.x, self.y):
+            digest.update(f"{array.dtype}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+
+def check(examples: Examples, name: str) -> None:
+    if len(examples.x) != len(examples.y):
+        raise UserError(f"dataset={name}: {len(examples.x)} inputs but {len(examples.y)} targets.")
+    if len(examples.x) == 0:
+        raise UserError(f"dataset={name} has no examples.")
+    if not np.issubdtype(examples.x.dtype, np.integer) and np.isinf(examples.x).any():
+        raise UserError(f"dataset={name} has infinite inputs.")
+    if examples.task == "regression":
+        if not np.isfinite(examples.y).all():
+            raise UserError(f"dataset={name} has targets that are not finite (NaN or infinity).")
+        return
+    classes = len(examples.classes)
+    low, high = int(examples.y.min()), int(examples.y.max())
+    if low < 0 or high >= classes:
+        raise UserError(
+            f"dataset={name}: labels run from {low} to {high}, but there are {classes} classes "
+            f"(0 to {classes - 1}); the label file is damaged or belongs to other data."
+        )
