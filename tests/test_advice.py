@@ -2,9 +2,10 @@
 
 import pytest
 
-from trainlab import advice, data, run, tasks
+from trainlab import advice, data, run
 from trainlab.config import UserError, compose
 from trainlab.run import pick_device
+from trainlab.step import rehearse
 
 DEEP = "arch.hidden=[9,9,9,9,9,9,9,9,9,9]"
 EXACT = ["norm=batch", "batch_size=all"]
@@ -26,6 +27,12 @@ WRONG = [
     (["arch=linear", "reg=dropout"], "try reg.dropout=0"),
     (["schedule.warmup=20"], "try schedule.warmup=2"),
     (["optimizer=lbfgs"], "try batch_size=all"),
+    (["optimizer=rprop"], "try batch_size=all"),
+    (["norm=batch", "batch_size=5000"], "try norm.exact=true"),
+    (["norm=batch", "optimizer=schedule_free"], "try norm.exact=true"),
+    (["norm=batch", "norm.fold=true", "norm.place=after"], "try norm.place=before"),
+    (["arch=linear", "norm=batch", "norm.fold=true"], "norm=batch has no effect"),
+    (["norm=spectral", "reg=l2"], "try norm=none"),
 ]
 
 RIGHT = [
@@ -41,6 +48,9 @@ RIGHT = [
     ["arch=cnn", "norm=group", "batch_size=1"],
     ["optimizer=lbfgs", "batch_size=all"],
     ["schedule.warmup=5"],
+    ["norm=batch", "norm.fold=true"],
+    ["norm=weight", "reg=[l2,max_norm]"],
+    ["act=selu", "arch=cnn", "reg=spatial_dropout"],
 ]
 
 
@@ -48,7 +58,8 @@ def advised(typed):
     config = compose(["max_examples=200", *typed])
     examples = data.prepare(data.read(config), config, pick_device("cpu"))
     model = run.build_model(config, examples)
-    advice.refuse(config, model, examples, tasks.of(examples).names)
+    advice.refuse(config, model, examples)
+    rehearse([config], [model], examples, pick_device("cpu"))
     return list(advice.warnings(config, model, examples))
 
 
@@ -78,8 +89,12 @@ def test_what_to_try_can_be_typed(remedy):
     [
         (["dataset=diabetes", "reg=label_smoothing"], "needs classes"),
         (["optimizer=muon", "precision=fp16"], "Use bf16 or fp32"),
-        (["augment=[mixup,cutmix]"], "only one can be used"),
-        (["augment=[mixup,flip]"], "only as the last"),
+        (["augment=[mixup,cutmix]"], "mixed already"),
+        (["lr_multipliers={foo:1}"], "no parameter is called foo"),
+        (["schedule=piecewise", "schedule.at=[3,1]"], "schedule"),
+        (["augment=cutmix", "dataset=moons"], "cutmix"),
+        (["optimizer=lbfgs", "lr_multipliers={1.*:0.5}"], "LBFGS"),
+        (["preprocess=[scale,scale]"], "used once"),
         (["schedule=plateau", "schedule.monitor=val_los"], "Did you mean val_loss"),
     ],
 )

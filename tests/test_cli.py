@@ -260,12 +260,15 @@ def completed(line, shell="bash"):
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("trainlab ", "train list summary eval lr-find table --help --version".split()),
+        (
+            "trainlab ",
+            "train list summary eval predict export lr-find table --help --version".split(),
+        ),
         ("trainlab t", ["train", "table"]),
         ("trainlab list opt", ["optimizer"]),
         ("trainlab train optimizer=ada", ["adadelta", "adagrad", "adam", "adamax", "adamw"]),
         ("trainlab train -m act=ge", ["geglu", "gelu", "gelu_tanh"]),
-        ("trainlab summary arch=m", ["mlp"]),
+        ("trainlab summary arch=mlp_", ["mlp_deep", "mlp_residual", "mlp_tiny"]),
         ("trainlab train optimizer=adam optimizer.b", ["optimizer.beta1=", "optimizer.beta2="]),
     ],
 )

@@ -12,7 +12,7 @@ import pytest
 import torch
 from sklearn import datasets as sk
 
-from trainlab import data
+from trainlab import data, tasks
 from trainlab.config import UserError, compose
 from trainlab.data import embedded, generated, images
 from trainlab.data.examples import check
@@ -91,7 +91,7 @@ def test_an_official_test_set_is_kept(tiny_mnist):
     assert prepared.splits["test"].tolist() == list(range(40, 60))
     assert len(prepared.splits["train"]) + len(prepared.splits["val"]) == 40
     assert prepared.shape == (1, 28, 28)
-    assert prepared.outputs == 10
+    assert tasks.outputs_of(prepared) == 10
 
 
 def test_max_examples_keeps_the_classes_even(tiny_mnist):

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import yaml
 
 TYPED = ["epochs=3", "max_examples=300"]
 
@@ -60,3 +61,26 @@ def test_errors_of_one_paragraph(trainlab, folder):
         assert len(answer.err.splitlines()) == 1
     (run.path / "checkpoints" / "best.pt").unlink()
     assert "no weights to evaluate" in trainlab("eval", str(run.path)).err
+
+
+def test_a_foreign_runs_folder_runs_no_code_of_its_own(trainlab, folder):
+    run = trainlab("train", *TYPED)
+    file = run.path / "config.yaml"
+    config = yaml.safe_load(file.read_text())
+    config["act"] = {"_target_": "subprocess.getoutput", "cmd": f"touch {folder}/pwned"}
+    config["trusted"] = ["subprocess"]
+    config["overrides"] += ["trusted=[subprocess]"]
+    file.write_text(yaml.safe_dump(config))
+    answer = trainlab("eval", str(run.path))
+    assert answer.code == 2
+    assert "not in a trusted package" in answer.err
+    assert not (folder / "pwned").exists()
+
+
+def test_damaged_files_and_settings_that_are_fixed(trainlab):
+    run = trainlab("train", *TYPED)
+    assert "only these can be set" in trainlab("eval", str(run.path), "seed=5").err
+    (run.path / "checkpoints" / "data.pt").write_bytes(b"nonsense")
+    assert "data.pt is damaged" in trainlab("eval", str(run.path)).err
+    (run.path / "config.yaml").write_text("[]")
+    assert "no config of a run" in trainlab("eval", str(run.path)).err

@@ -324,9 +324,9 @@ def test_the_test_split_is_evaluated_once(train, monkeypatch):
 
     seen, evaluate = [], fit.evaluate
 
-    def spy(stack, examples, split, *rest):
+    def spy(stack, examples, split, *rest, **more):
         seen.append(split)
-        return evaluate(stack, examples, split, *rest)
+        return evaluate(stack, examples, split, *rest, **more)
 
     monkeypatch.setattr(fit, "evaluate", spy)
     train("epochs=3")

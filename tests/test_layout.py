@@ -46,7 +46,8 @@ def test_reparametrized_weights_belong_to_their_layer():
     nn.utils.parametrizations.weight_norm(net[0])
     found = layout(net, torch.device("cpu"))
     named = dict(zip(found.names, found.weight.split(found.sizes), strict=True))
-    assert named["0.parametrizations.weight.original1"].all()
+    assert named["0.parametrizations.weight.original0"].all()  # the length of each unit
+    assert not named["0.parametrizations.weight.original1"].any()  # its direction
     assert not named["0.bias"].any()
 
 

@@ -66,6 +66,10 @@ def test_every_step_is_in_steps_csv(trainlab):
 
 def test_usage(trainlab):
     assert "Usage" in trainlab("lr-find", "-m").err
+    for wrong in ("schedule=cosine", "schedule.warmup=2", "log_steps=false"):
+        assert "sets" in trainlab("lr-find", wrong).err
+    for wrong in ("optimizer.lr=0", "optimizer=rprop"):
+        assert "lr above 0" in trainlab("lr-find", wrong).err
 
 
 def test_a_resumed_run_keeps_the_steps_before_its_checkpoint(folder):

@@ -7,11 +7,14 @@ import torch
 
 from trainlab import data, run
 from trainlab.config import compose, run_id, stack_key
+from trainlab.run import pick_device
 
 
 def model_of(*overrides):
     config = compose(overrides)
-    return config, run.build_model(config, data.prepare(data.read(config), config, "cpu"))
+    return config, run.build_model(
+        config, data.prepare(data.read(config), config, pick_device("cpu"))
+    )
 
 
 def test_small_dense_nets_take_one_thread(monkeypatch):
@@ -125,3 +128,87 @@ def test_no_global_generator_decides_a_result(tmp_path):
         results.append(outcome.run.result()["val_loss"])
         assert torch.rand(1) == torch.rand(1, generator=torch.Generator().manual_seed(global_seed))
     assert results[0] == results[1]
+
+
+# ---------------------------------------------------------------- what the catalogue needs of runs
+
+
+def test_the_order_of_steps_is_part_of_a_runs_identity():
+    for group, one, other in (("preprocess", "minmax", "pca"), ("augment", "flip", "crop")):
+        ids = {
+            run_id(compose([f"{group}=[{','.join(order)}]"]), "data")
+            for order in ((one, other), (other, one))
+        }
+        assert len(ids) == 2
+    assert run_id(compose(["reg=[l1,l2]"]), "") == run_id(compose(["reg=[l2,l1]"]), "")
+
+
+def test_layers_with_rate_zero_stay_as_they_are_whatever_the_regularizers(tmp_path):
+    reg = ["reg.weight_decay=0.5", "reg.max_norm=0.1", "reg.l2=0.1", "optimizer.lr=0.1"]
+    for optimizer in ("sgd", "adam", "muon"):
+        config = compose(
+            [
+                *reg,
+                f"optimizer={optimizer}",
+                "lr_multipliers={1.*:0}",
+                "epochs=1",
+                "quiet=true",
+                f"output_dir={tmp_path}",
+                "max_examples=100",
+            ]
+        )
+        examples = data.prepare(data.read(config), config, torch.device("cpu"))
+        before = run.build_model(config, examples).state_dict()
+        (outcome,) = run.train([config])
+        saved = torch.load(outcome.run.path / "checkpoints" / "last.pt", weights_only=True)["model"]
+        assert torch.equal(saved["1.weight"], before["1.weight"]), optimizer
+        assert not torch.equal(saved["3.weight"], before["3.weight"])
+
+
+def test_torchs_own_noise_is_made_repeatable(folder, trainlab):
+    """A module that draws from the global generator trains alone, seeded at every step."""
+    (folder / "conf" / "act").mkdir(parents=True)
+    (folder / "conf/act/loud.yaml").write_text("# torch's own\n_target_: torch.nn.RReLU\n")
+    typed = ["train", "-m", "act=loud", "seed=0,1", "epochs=2", "max_examples=100"]
+    first = trainlab(*typed)
+    assert first.code == 0, first.err
+    losses = [json.loads(p.read_text())["train_loss"] for p in first.path.glob("*/result.json")]
+    torch.manual_seed(5)
+    torch.rand(3)
+    again = trainlab(*typed, "fresh=true")
+    assert losses == [
+        json.loads(p.read_text())["train_loss"] for p in again.path.glob("*/result.json")
+    ]
+    assert "one by one" in first.err
+
+
+def test_what_fails_under_vmap_trains_one_by_one(trainlab):
+    typed = ["precision=bf16", "act=prelu", "norm=batch", "seed=0,1", "max_examples=100"]
+    answer = trainlab("train", "-m", *typed, "epochs=1")
+    assert answer.code == 0, answer.err
+    answer = trainlab("train", "-m", "norm=spectral", "seed=0,1", "max_examples=100", "epochs=1")
+    assert answer.code == 0, answer.err
+    assert "one by one" in answer.err
+
+
+def test_members_may_differ_in_everything_that_is_a_number(trainlab):
+    """Warm-up, dropout, weight decay and momentum in one stack; each as it trains alone."""
+    sweep = [
+        "schedule.warmup=0,1", "reg.dropout=0.1,0.4", "reg.weight_decay=0.01,0.1",
+        "optimizer=momentum", "optimizer.momentum=0.5,0.9", "epochs=2", "max_examples=100",
+    ]  # fmt: skip
+    together = trainlab("train", "-m", *sweep, "study=together")
+    assert "16 runs as one stack" in together.err
+    alone = trainlab("train", "-m", *sweep, "study=alone", "stack=1")
+    for path in together.path.glob("*/result.json"):
+        one, other = (
+            json.loads(p.read_text()) for p in (path, alone.path / path.parent.name / path.name)
+        )
+        assert one["val_loss"] == pytest.approx(other["val_loss"], rel=1e-5)
+
+
+def test_configs_that_are_one_run_are_told(trainlab):
+    answer = trainlab(
+        "train", "-m", "optimizer=gd,sgd", "batch_size=all", "optimizer.lr=0.1", "epochs=1"
+    )
+    assert "1 of these configs are the same run" in answer.err

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -112,3 +113,11 @@ def test_what_was_typed_stays_and_what_is_unknown_comes_last(trainlab):
     known = [value for value in accuracies if not math.isnan(value)]
     assert known == sorted(known, reverse=True)
     assert all(math.isnan(value) for value in accuracies[len(known) :])
+
+
+def test_maps_are_settings_like_others(trainlab):
+    typed = ["lr_multipliers={1.*:0},{3.*:0.5},null", "epochs=1", "max_examples=100"]
+    answer = trainlab("train", "-m", *typed)
+    grid = pd.DataFrame(table.rows(table.find_runs(answer.path)))
+    assert grid["lr_multipliers"].astype(str).nunique(dropna=False) == 3
+    assert answer.err.count("│ 1 │") == 3  # n

@@ -38,7 +38,10 @@ class Adapted:
         self.lr = lr
         for parameter, gradient in zip(parameters.values(), gradients, strict=True):
             parameter.grad = gradient
-        made = make(_groups(parameters, lr, multipliers))
+        try:
+            made = make(_groups(parameters, lr, multipliers))
+        except ValueError as error:
+            raise UserError(f"optimizer: {error}") from error
         self.optimizers = [made] if isinstance(made, torch.optim.Optimizer) else list(made)
         self.rates = [[g["lr"] for g in optimizer.param_groups] for optimizer in self.optimizers]
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from trainlab import tasks
 from trainlab.activations import Step
 from trainlab.adapters import is_torchs
 from trainlab.config import Config, UserError, build, nearest
@@ -16,12 +17,25 @@ from trainlab.noise import Dropout, SpatialDropout
 from trainlab.norms import BATCH
 
 _DEEP = 10  # sigmoid layers, behind which hardly any gradient arrives
+_TASKS = {  # architectures that only one task has outputs for
+    "unet": "segmentation",
+    "autoencoder": "reconstruction",
+    "skipgram": "words",
+    "cbow": "words",
+}
+_FULL = {  # optimizers for full batches
+    "lbfgs": "lbfgs estimates curvature from differences of gradients",
+    "rprop": "rprop goes by the signs of gradients",
+}
+_SEEN = 1000  # training inputs that are looked at
 _STANDARD = 0.5  # how far mean and standard deviation of inputs may be from 0 and 1
 
 
-def refuse(config: Config, model: nn.Module, data: Data, metrics: tuple[str, ...]) -> None:
+def refuse(config: Config, model: nn.Module, data: Data) -> None:
     """Raise UserError for what cannot be computed, or would not be what it says."""
-    columns = [f"{split}_{name}" for split in ("train", "val") for name in metrics]
+    task = tasks.of(data, config["loss"], ensemble="members" in config["arch"])
+    columns = [f"train_{name}" for name in task.names]
+    columns += [f"val_{name}" for name in (*task.names, *task.extra)]
     for group in ("stop", "schedule"):
         monitor = config[group].get("monitor")
         if monitor is not None and monitor not in columns:
@@ -34,19 +48,27 @@ def refuse(config: Config, model: nn.Module, data: Data, metrics: tuple[str, ...
             "Batch normalization cannot train on batches of one example (batch_size=1). "
             "Use a larger batch_size, or norm=layer."
         )
-    mixing = [name for name in ("mixup", "cutmix") if name in config["augment"]]
-    if mixing and mixing != list(config["augment"])[-1:]:
-        raise UserError(
-            f"augment={config['choices']['augment']}: of mixup and cutmix only one can be used, "
-            f"and only as the last: 'augment=[…,{mixing[-1]}]'."
-        )
     if config["precision"] == "fp16" and is_torchs(build(config, "optimizer")):
         raise UserError(
             f"optimizer={config['choices']['optimizer']} is torch's own, and cannot take back the "
             "steps that overflow in precision=fp16. Use bf16 or fp32."
         )
-    if config["reg"]["label_smoothing"] and data.task == "regression":
-        raise UserError("reg.label_smoothing needs classes, and these data are a regression.")
+    if config["reg"]["label_smoothing"] and data.task in ("regression", "reconstruction"):
+        raise UserError(f"reg.label_smoothing needs classes, and these data are a {data.task}.")
+    if config["augment"] and data.task in ("segmentation", "reconstruction", "words"):
+        raise UserError(
+            f"augment changes inputs only, and in a {data.task} the targets would have to change "
+            "as they do. Use augment=none."
+        )
+    wanted = _TASKS.get(config["choices"]["arch"])
+    if wanted and data.task != wanted:
+        raise UserError(
+            f"arch={config['choices']['arch']} is for {wanted}, and the task of these data is "
+            f"{data.task}. Choose another arch, or other data."
+        )
+    if data.task in ("segmentation", "words") and not wanted:
+        fitting = [name for name, task in _TASKS.items() if task == data.task]
+        raise UserError(f"The task of these data is {data.task}: use arch={' or '.join(fitting)}.")
 
 
 def warnings(config: Config, model: nn.Module, data: Data) -> Iterator[str]:
@@ -55,7 +77,8 @@ def warnings(config: Config, model: nn.Module, data: Data) -> Iterator[str]:
         yield from _selu(config, model, data)
     norm, reg = config["choices"]["norm"], config["reg"]
     no_pixels = norm == "instance" and not _has(model, nn.InstanceNorm2d)
-    if norm != "none" and (no_pixels or not _hidden(model)):
+    idle = norm != "none" and (no_pixels or not _hidden(model))
+    if idle:
         yield (
             f"norm={norm} has no effect: arch={config['choices']['arch']} has no hidden layer that "
             "it acts on; try norm=none, or another arch"
@@ -66,12 +89,24 @@ def warnings(config: Config, model: nn.Module, data: Data) -> Iterator[str]:
                 "batch normalization of a single example sees no batch, only the example itself; "
                 "try norm=group or norm=layer, or a larger batch_size"
             )
-        if config["batch_size"] == "all" and not config["norm"]["exact"]:
+        full = config["batch_size"] == "all" or config["batch_size"] >= len(data.splits["train"])
+        averaged = config["choices"]["optimizer"] in ("schedule_free", "asgd")
+        if full and not config["norm"]["exact"]:
             yield (
                 "with one step an epoch, batch norm's running averages lag far behind the weights, "
                 "and evaluation is wrong; try norm.exact=true"
             )
-    elif config["norm"]["fold"]:
+        elif averaged and not config["norm"]["exact"]:
+            yield (
+                "the weights that are evaluated are averages, and batch norm's running averages "
+                "belong to others; try norm.exact=true"
+            )
+        if config["norm"]["fold"] and config["norm"]["place"] == "after":
+            yield (
+                "batch norm behind an activation cannot be joined into the layer before it: "
+                "norm.fold=true leaves it; try norm.place=before"
+            )
+    elif config["norm"]["fold"] and not idle:
         yield "norm.fold=true has no effect without batch normalization; try norm=batch"
     sigmoids = sum(isinstance(layer, nn.Sigmoid) for layer in model.modules())
     if sigmoids >= _DEEP and norm == "none":
@@ -89,6 +124,11 @@ def warnings(config: Config, model: nn.Module, data: Data) -> Iterator[str]:
             f"with init={config['choices']['init']} all units of a layer start equal and stay "
             "equal; try init=auto"
         )
+    if norm == "spectral" and any(reg[name] for name in ("l1", "l2", "max_norm")):
+        yield (
+            "l1, l2 and max_norm act on the weights before spectral normalization, which undoes "
+            "their scale; try norm=none, or leave them out"
+        )
     for name, kind in (("dropout", Dropout), ("spatial_dropout", SpatialDropout)):
         if reg[name] and not _has(model, kind):
             yield (
@@ -100,21 +140,18 @@ def warnings(config: Config, model: nn.Module, data: Data) -> Iterator[str]:
             f"schedule.warmup={config['schedule']['warmup']} leaves nothing of epochs="
             f"{config['epochs']} to the schedule; try schedule.warmup={config['epochs'] // 10}"
         )
-    if config["choices"]["optimizer"] == "lbfgs" and config["batch_size"] != "all":
-        yield (
-            "lbfgs estimates curvature from differences of gradients, which differ between batches "
-            "anyway; try batch_size=all"
-        )
+    if config["batch_size"] != "all" and (why := _FULL.get(config["choices"]["optimizer"])):
+        yield f"{why}, which differ between batches anyway; try batch_size=all"
 
 
 def _selu(config: Config, model: nn.Module, data: Data) -> Iterator[str]:
     why = "selu keeps mean 0 and variance 1 from layer to layer only "
     if config["choices"]["init"] not in ("lecun_normal", "auto"):
         yield f"{why}from weights of variance 1/n_in; try init=lecun_normal"
-    inputs = data.x[data.splits["train"]]
+    inputs = data.inputs(data.splits["train"][:_SEEN])
     if inputs.mean().abs() > _STANDARD or (inputs.std() - 1).abs() > _STANDARD:
         yield f"{why}if the inputs have them; try preprocess=standardize"
-    if _has(model, Dropout):
+    if config["reg"]["dropout"]:
         yield f"{why}if nothing else changes them, and dropout does; try reg.dropout=0"
     if _has(model, BATCH):
         yield "selu normalizes by itself, and batch normalization undoes its scale; try norm=none"

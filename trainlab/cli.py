@@ -7,7 +7,6 @@ once.
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainlab import __version__
@@ -22,7 +21,9 @@ trainlab: which recipe, and why?
   trainlab list [group]                   groups, options, their settings and defaults
   trainlab summary [overrides]            the model layer by layer
   trainlab lr-find [overrides]            the learning-rate range test
-  trainlab eval RUN [overrides] [--json]  a run's best weights, on its data or on others
+  trainlab eval RUN [overrides]           a run's best weights, on its data or on others
+  trainlab predict RUN --input FILE --output FILE      csv or npz, with the run's preprocessing
+  trainlab export RUN --format torch-export|onnx|safetensors
   trainlab table [folder] [--csv|--json]  the runs found, best first
 
   trainlab train optimizer=adam act=gelu
@@ -50,21 +51,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     if verb == "--version":
         print(f"trainlab {__version__}")
         return 0
-    verbs: dict[str, Callable[[list[str]], int]] = {
-        "train": train, "list": list_options, "summary": summary, "eval": evaluate,
-        "lr-find": find_rate, "table": table,
-    }  # fmt: skip
+    from trainlab import verbs
     from trainlab.config import UserError, check_own, explain, nearest
+
+    known: dict[str, Callable[[list[str]], int]] = {
+        "train": train, "list": verbs.list_options, "summary": verbs.summary,
+        "eval": verbs.evaluate, "predict": verbs.predict, "export": verbs.export,
+        "lr-find": verbs.find_rate, "table": verbs.table,
+    }  # fmt: skip
 
     try:
         if {"-sc", "--shell-completion", "--shell_completion"} & set(arguments):
             return _complete(arguments)
-        if verb not in verbs:
+        if verb not in known:
             raise UserError(
-                f"There is no `trainlab {verb}`.{nearest(verb, verbs)} Verbs: {', '.join(verbs)}."
+                f"There is no `trainlab {verb}`.{nearest(verb, known)} Verbs: {', '.join(known)}."
             )
         check_own()
-        return verbs[verb](rest)
+        return known[verb](rest)
     except KeyboardInterrupt:
         print("interrupted; the same command continues", file=sys.stderr)
         return INTERRUPTED
@@ -254,178 +258,15 @@ def _report(outcomes: Sequence["Outcome"], sweep: bool, failure: Exception | Non
 
 
 def _show_result(console: Any, result: dict[str, Any]) -> None:
+    from trainlab.verbs import metrics_table
+
     names = [n.removeprefix("test_") for n in result if n.startswith("test_")]
     splits = ("train", "val", "test")
-    console.print(_metrics({s: {n: result.get(f"{s}_{n}") for n in names} for s in splits}))
+    console.print(metrics_table({s: {n: result.get(f"{s}_{n}") for n in names} for s in splits}))
     console.print(
         f"weights of epoch {result['best_epoch']} of {result['epochs']}; "
         f"{result['parameters']:,} parameters, {result['steps']:,} steps, {result['seconds']:.1f} s"
     )
-
-
-# ---------------------------------------------------------------- the other verbs
-
-
-def list_options(arguments: list[str]) -> int:
-    """`trainlab list [group]`: groups, options with their description, settings and defaults."""
-    from rich.table import Table
-
-    from trainlab import schema
-    from trainlab.config import UserError, groups, nearest, options, top_settings
-
-    known = groups()
-    if any(group not in known for group in arguments):
-        wrong = next(group for group in arguments if group not in known)
-        raise UserError(
-            f"There is no group {wrong}.{nearest(wrong, known)} Groups: {', '.join(known)}."
-        )
-    console = _stdout()
-    if not arguments:
-        grid = Table(
-            title="settings of every run", title_justify="left", box=None, padding=(0, 2, 0, 0)
-        )
-        for heading in ("key", "default", "meaning"):
-            grid.add_column(heading, overflow="fold")
-        for key, setting in top_settings().items():
-            grid.add_row(key, _default(setting.default), setting.meaning)
-        console.print(grid)
-    for group in arguments or known:
-        grid = Table(title=f"\n{group}=", title_justify="left", box=None, padding=(0, 2, 0, 0))
-        for heading in ("option", "what it is", "settings"):
-            grid.add_column(heading, overflow="fold", no_wrap=heading == "option")
-        for option, file in options(group).items():
-            description, settings = schema.read(file)
-            if group == "experiment":
-                settings = {}
-            listed = "  ".join(f"{key}={_default(s.default)}" for key, s in settings.items())
-            grid.add_row(option, description, listed)
-        console.print(grid)
-        if arguments:
-            _list_settings(console, group)
-    return 0
-
-
-def _list_settings(console: Any, group: str) -> None:
-    from rich.table import Table
-
-    from trainlab.config import options, settings_of, shared
-
-    grid = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("setting", "may be", "meaning"):
-        grid.add_column(heading, overflow="fold")
-    seen = shared(group)
-    for option in options(group):
-        seen |= {k: s for k, s in settings_of(group, option).items() if k not in seen}
-    for key, setting in seen.items():
-        grid.add_row(key, setting.allowed, setting.meaning)
-    if seen:
-        console.print(grid)
-
-
-def _default(value: Any) -> str:
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value).replace(" ", "")
-
-
-def summary(arguments: list[str]) -> int:
-    """`trainlab summary [overrides]`: the model layer by layer."""
-    from trainlab.config import UserError, compose
-
-    if any(argument.startswith("-") for argument in arguments):
-        raise UserError("Usage: trainlab summary [overrides]")
-    config = compose(arguments)
-    from trainlab.summary import show
-
-    show(config)
-    return 0
-
-
-def table(arguments: list[str]) -> int:
-    """`trainlab table [folder] [--csv|--json]`: the runs found, best first."""
-    from trainlab.config import UserError
-
-    flags = [a for a in arguments if a.startswith("-")]
-    folders = [a for a in arguments if not a.startswith("-")] or ["outputs"]
-    if any(flag not in ("--csv", "--json") for flag in flags) or len(folders) > 1:
-        raise UserError("Usage: trainlab table [folder] [--csv|--json]")
-    folder = Path(folders[0])
-    if not folder.is_dir():
-        raise UserError(
-            f"There is no folder {folder}. Runs are in outputs/<study>, or where output_dir= said."
-        )
-    from trainlab import table as tables
-
-    entries = tables.find_runs(folder)
-    if not entries:
-        raise UserError(f"There are no runs below {folder}.")
-    if flags:
-        print(tables.as_text(entries, flags[0].removeprefix("--")), end="")
-        return 0
-    _stdout().print(tables.shown(entries))
-    return 0
-
-
-def evaluate(arguments: list[str]) -> int:
-    """`trainlab eval RUN [overrides] [--json]`: a run's best weights, on its data or on others."""
-    from trainlab.config import UserError
-
-    flags = [a for a in arguments if a.startswith("-")]
-    folders = [a for a in arguments if not a.startswith("-") and "=" not in a]
-    overrides = [a for a in arguments if not a.startswith("-") and "=" in a]
-    if any(flag != "--json" for flag in flags) or len(folders) != 1:
-        raise UserError("Usage: trainlab eval RUN [overrides] [--json]; RUN is a run's folder")
-    from trainlab.evaluation import evaluated
-
-    splits = evaluated(Path(folders[0]), overrides)
-    if flags:
-        import json
-
-        print(json.dumps(splits))
-    else:
-        _stdout().print(_metrics(splits))
-    return 0
-
-
-def _metrics(splits: dict[str, dict[str, float | None]]) -> Any:
-    """A table of metrics, one row per split."""
-    from rich.table import Table
-
-    names = list(next(iter(splits.values())))
-    grid = Table("split", *names)
-    for split, metrics in splits.items():
-        values = (metrics.get(name) for name in names)
-        grid.add_row(split, *("–" if v is None else f"{v:.4f}" for v in values))
-    return grid
-
-
-def find_rate(arguments: list[str]) -> int:
-    """`trainlab lr-find [overrides]`: the curve to stderr, the override to try to stdout."""
-    from rich.console import Console
-
-    from trainlab.config import UserError
-
-    if any(argument.startswith("-") for argument in arguments):
-        raise UserError("Usage: trainlab lr-find [overrides]")
-    from trainlab import lr_find
-
-    curve, outcome = lr_find.find(arguments)
-    console = Console(stderr=True, highlight=False)
-    lr_find.show(curve, console)
-    console.print(f"every step: {outcome.run.path / 'steps.csv'}", soft_wrap=True)
-    print(f"optimizer.lr={curve.suggested:.2g}")
-    return 0
-
-
-def _stdout() -> Any:
-    """The terminal at its width; a pipe wide enough that `grep` finds whole lines."""
-    from rich.console import Console
-
-    class Stdout(Console):
-        def on_broken_pipe(self) -> None:  # rich would end the process with code 1
-            raise BrokenPipeError
-
-    return Stdout(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
 
 
 # ---------------------------------------------------------------- completion
@@ -439,8 +280,8 @@ def _complete(arguments: list[str]) -> int:
         position = len(words) if line.endswith(" ") else len(words) - 1
         word = "" if line.endswith(" ") else words[-1]
         if position <= 1:
-            verbs = ("train", "list", "summary", "eval", "lr-find", "table", "--help", "--version")
-            print(*(verb for verb in verbs if verb.startswith(word)), sep="\n")
+            known = "train list summary eval predict export lr-find table --help --version"
+            print(*(verb for verb in known.split() if verb.startswith(word)), sep="\n")
             return 0
         if words[1] == "list":
             from trainlab.config import groups

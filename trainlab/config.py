@@ -32,8 +32,9 @@ TRUSTED = ("torch.nn", "torch.optim", *(f"trainlab.{family}" for family in _FAMI
 
 # Settings that say how, where or under which name a run is computed, but do not decide its result.
 NOT_IDENTITY = frozenset(
-    "device compile deterministic stack threads workers checkpoint data_dir download output_dir "
-    "study name fresh retry smoke quiet trusted choices overrides".split()
+    "device compile deterministic stack threads workers in_memory loader_workers checkpoint "
+    "data_dir download output_dir study name fresh retry smoke quiet trusted choices "
+    "overrides".split()
 )
 
 # Groups whose numbers may differ between the members of a stack (besides the seed).
@@ -203,6 +204,14 @@ def plain(composed: Any) -> Config:
         group: runtime[group] for group in sorted(runtime) if not group.startswith("hydra/")
     }
     for group in COMBINED:  # Hydra does not record a choice of several
+        config.setdefault(group, {})
+        _refuse_twice(group, overrides)
+        nested = [key for key, value in config[group].items() if isinstance(value, dict)]
+        if nested and "_target_" in config[group]:
+            raise UserError(
+                f"{group}: an option chosen beside {nested[0]} has no place of its own. Begin its "
+                f"YAML with the line `# @package {group}.NAME`."
+            )
         # Regularizers are numbers, all always there: those that are not zero count as chosen.
         chosen = [key for key in config[group] if key in options(group) and config[group][key]]
         if chosen or "_target_" not in config[group]:
@@ -211,6 +220,14 @@ def plain(composed: Any) -> Config:
     _fix(config)
     check(config)
     return shrunk(config) if config["smoke"] else config
+
+
+def _refuse_twice(group: str, overrides: Sequence[str]) -> None:
+    for text in overrides:
+        key, _, value = text.partition("=")
+        names = [name.strip() for name in value.strip("[]").split(",")]
+        if key == group and len(set(names)) < len(names):
+            raise UserError(f"{text}: each option of {group} can be used once.")
 
 
 def _fix(config: Config) -> None:
@@ -259,9 +276,9 @@ def check(config: Config) -> None:
         if key not in known and key not in config["choices"]:
             problems.append(f"{key} is no setting of a run.{nearest(key, known)}")
     problems += [
-        f"reg.{key} is no regularizer.{nearest(f'reg.{key}', found)}"
+        f"reg.{key} is no regularizer.{nearest(f'reg.{key}', shared('reg'))}"
         for key in config["reg"]
-        if f"reg.{key}" not in found
+        if f"reg.{key}" not in shared("reg")
     ]
     folder = Path(config["study"])
     if folder.is_absolute() or ".." in folder.parts:
@@ -295,13 +312,14 @@ def explain(error: Exception) -> str:
     if match := re.search(r"(?:Could not override|In '[^']*': Could not find) '([^']+)'", text):
         key = match[1].partition("@")[0].replace("/", ".")
         keys = known_keys()
-        group, _, setting = key.rpartition(".")
+        group, _, setting = key.partition(".")
         if group in groups():
             having = [
                 f"{group}={name}" for name in options(group) if key in settings_of(group, name)
             ]
             names = [k.removeprefix(f"{group}.") for k in keys if k.startswith(f"{group}.")]
-            hint = f" {' and '.join(having)} have it." if having else nearest(setting, names)
+            verb = "have" if len(having) > 1 else "has"
+            hint = f" {' and '.join(having)} {verb} it." if having else nearest(setting, names)
             return (
                 f"{key} is no setting of the chosen {group}.{hint} "
                 f"`trainlab list {group}` shows the settings of each option; +{key}=… adds one."
@@ -330,12 +348,13 @@ def flat(config: Config) -> dict[str, Any]:
     {'optimizer': 'sgd', 'seed': 0, 'optimizer.lr': 0.1}
     """
     values = {group: option for group, option in config["choices"].items() if option is not None}
+    maps = {key for key, setting in top_settings().items() if "map of" in setting.allowed}
 
     def walk(node: dict, prefix: str) -> None:
         for key, value in node.items():
             if key in ("choices", "overrides") or key.startswith("_"):
                 continue
-            if isinstance(value, dict):
+            if isinstance(value, dict) and f"{prefix}{key}" not in maps:
                 walk(value, f"{prefix}{key}.")
             else:
                 values[f"{prefix}{key}"] = value
@@ -353,9 +372,15 @@ def _canonical(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def _decisive(config: Config) -> Config:
+    """What decides a run's result; steps that follow each other keep their order."""
+    decisive = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
+    return decisive | {group: list(config[group].items()) for group in ("preprocess", "augment")}
+
+
 def run_id(config: Config, fingerprint: str) -> str:
     """Ten hex digits that name the run: a hash of what decides its result, and nothing else."""
-    decisive = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
+    decisive = _decisive(config)
     text = json.dumps([_canonical(decisive), fingerprint], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
@@ -366,14 +391,22 @@ def _is_number(value: Any) -> bool:
 
 def stack_key(config: Config) -> str:
     """Configs of one key may train in one stack: they differ in seed and stackable numbers only."""
-    key = {k: v for k, v in config.items() if k not in NOT_IDENTITY and k != "seed"}
+    key = {k: v for k, v in _decisive(config).items() if k != "seed"}
     for group in STACKABLE:
         key[group] = {k: "number" if _is_number(v) else v for k, v in config[group].items()}
     # Whether a regularizer is there at all changes what is computed.
     key["reg"] |= {k: 0 for k, v in config["reg"].items() if v == 0}
     key |= {
         k: config[k]
-        for k in ("device", "compile", "deterministic", "threads", "checkpoint", "data_dir")
+        for k in (
+            "device",
+            "compile",
+            "deterministic",
+            "threads",
+            "in_memory",
+            "checkpoint",
+            "data_dir",
+        )
     }
     return json.dumps(_canonical(key), sort_keys=True)
 

@@ -10,6 +10,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from trainlab.adapters import Adapted
 from trainlab.config import Config, widest
-from trainlab.data import Data
+from trainlab.data import Data, batches
 from trainlab.norms import BATCH, fold
 from trainlab.schedules import At, higher_is_better
 from trainlab.stack import Stack
@@ -25,9 +26,10 @@ from trainlab.state import Progress, begin, best_checkpoint, checkpoint, member_
 from trainlab.step import Recipe, recipe_of, take
 from trainlab.store import Row, Run
 from trainlab.streams import stream
+from trainlab.tasks.words import nearest
 
+_SHOWN_WORDS = 200  # the most frequent, whose neighbours a run of words reports
 _LOOK_EVERY = 50  # steps between two looks at losses, clock and metrics
-_GATHERED_BYTES = 2**19  # of inputs at once: many small batches or one large, still in the cache
 _EVALUATED_NUMBERS = 2**20  # of inputs per evaluation batch
 _MEASURED_NUMBERS = 2**24  # of inputs per batch when batch norm's statistics are measured
 
@@ -51,7 +53,7 @@ def fit(
     every epoch, and with empty rows of the share that is done in between.
     """
     runs, config, train = list(runs), runs[0].config, data.splits["train"]
-    epochs = config["epochs"]
+    epochs, online = config["epochs"], config["online"]
     n, batch_size, steps = _sizes(len(train), config["batch_size"])
     every, by_time = config["checkpoint"]["every"], config["checkpoint"]["unit"] == "seconds"
     recipe = recipe_of([run.config for run in runs], stack, data)
@@ -66,28 +68,41 @@ def fit(
 
     while runs:
         clock, before = time.perf_counter(), p.seconds
-        order = train[_orders(runs, p.epoch, len(train)).to(train.device)][:, :n]
+        if online:
+            train, data.splits["val"] = data.windows[p.epoch], data.windows[p.epoch + 1]
+            order = train.expand(len(runs), -1)[:, :n]
+        else:
+            order = train[_orders(runs, p.epoch, len(train)).to(train.device)][:, :n]
         numbers = p.epoch * steps + torch.arange(steps, device=stack.device, dtype=recipe.lr.dtype)
         at = At(recipe.lr, numbers, epochs * steps, steps, p.history)
         lr = recipe.schedule(at).expand(len(runs), steps)  # (R, T)
         stack.train()
+        rest = order[:, p.position * batch_size :]
+        feed = batches(data, rest, batch_size, config["loader_workers"])
         while p.position < steps:
-            index = order[:, p.position * batch_size : (p.position + _LOOK_EVERY) * batch_size]
-            outputs, losses, lengths = [], [], []
-            for x, y in _batches(data, index, batch_size):  # (R, B, …)
+            outputs, losses, targets, lengths, used = [], [], [], [], []
+            for x, y in islice(feed, _LOOK_EVERY):  # (R, B, …)
                 rate = lr[:, p.position : p.position + 1]
-                lengths.append(take(stack, p, recipe, x, y, rate, outputs, losses))
+                if online:
+                    _test(stack, recipe, x, y, outputs, losses)
+                output, loss, length = take(stack, p, recipe, x, y, rate)
+                if config["log_steps"]:
+                    used.append(p.optimizer["lr"].clone() if "lr" in p.optimizer else rate)
+                if not online:
+                    outputs += output
+                    losses += loss
+                targets.append(y)
+                lengths.append(length)
                 p.position += 1
                 if interrupted():
                     break
             loss = torch.cat(losses, 1)  # (R, examples of these steps)
-            seen = data.y[index[:, : loss.shape[1]]]
-            sums = recipe.task.sums(torch.cat(outputs, 1), loss, seen)
+            sums = recipe.task.sums(torch.cat(outputs, 1), loss, torch.cat(targets, 1))
             sums["length"] = torch.cat(lengths, 1).sum(1, dtype=widest(stack.device))
             sums["finite"] = loss.isfinite().sum(1)
             _add(p.sums, sums)
             if config["log_steps"]:
-                _log_steps(runs, loss, batch_size, lr, p, steps)
+                _log_steps(runs, loss, batch_size, torch.cat(used, 1), p, steps)
             p.seconds = before + (time.perf_counter() - clock) / len(runs)
             if p.position < steps:
                 if interrupted() or (by_time and due(saved, every)):
@@ -161,20 +176,20 @@ def _orders(runs: Sequence[Run], epoch: int, n: int) -> Tensor:
     return torch.stack([torch.randperm(n, generator=stream(s, "order", epoch)) for s in seeds])
 
 
-def _batches(data: Data, index: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches at positions `index` (R, many): inputs (R, B, …) and targets (R, B, …)."""
-    y = data.y[index]
-    bytes_of_one = 4 * len(index) * batch_size * math.prod(data.shape)
-    several = batch_size * max(1, _GATHERED_BYTES // bytes_of_one)
-    for start in range(0, index.shape[1], several):
-        x = data.x[index[:, start : start + several]]
-        for a in range(0, x.shape[1], batch_size):
-            yield x[:, a : a + batch_size], y[:, start + a : start + a + batch_size]
-
-
 def _add(sums: dict[str, Tensor], more: dict[str, Tensor]) -> None:
     for name, value in more.items():
         sums[name] = sums[name] + value if name in sums else value
+
+
+def _test(
+    stack: Stack, recipe: Recipe, x: Tensor, y: Tensor, outputs: list[Tensor], losses: list[Tensor]
+) -> None:
+    """Online learning: what the model makes of a batch before it learns it (Dawid 1984)."""
+    stack.train(False)
+    with torch.no_grad(), recipe.precision:
+        outputs.append(stack(x).float())
+    losses.append(recipe.task.loss(outputs[-1], y))
+    stack.train()
 
 
 def _log_steps(
@@ -183,8 +198,7 @@ def _log_steps(
     """Loss and rate of each of the last steps to steps.csv; `loss` (R, examples of these)."""
     means = torch.stack([part.mean(1) for part in loss.split(batch_size, 1)], 1)  # (R, T)
     first = p.position - means.shape[1]
-    rates = lr[:, first : p.position]
-    for run, values, rate in zip(runs, means.tolist(), rates.tolist(), strict=True):
+    for run, values, rate in zip(runs, means.tolist(), lr.tolist(), strict=True):
         run.log_steps(
             {"step": p.epoch * steps + first + i + 1, "lr": rate[i], "loss": value}
             for i, value in enumerate(values)
@@ -218,24 +232,37 @@ def _measure_batch_norm(stack: Stack, data: Data, recipe: Recipe) -> None:
         for k, index in enumerate(train.tensor_split(math.ceil(len(train) / size))):
             for layer in layers:
                 layer.momentum = 1 / (k + 1)
-            stack(data.x[index].expand(stack.size, -1, *data.shape))
+            stack(data.inputs(index).expand(stack.size, -1, *data.shape))
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
 
 
-def evaluate(stack: Stack, data: Data, split: str, recipe: Recipe) -> dict[str, list[float]]:
-    """Metrics of every member on one split: name -> (R,)."""
+def evaluate(
+    stack: Stack, data: Data, split: str, recipe: Recipe, report: bool = False
+) -> tuple[dict[str, list[float]], list[dict[str, Any]]]:
+    """Metrics of every member on one split, name -> (R,); and of each, if asked, its report."""
+    kept: list[tuple[Tensor, Tensor]] = []  # of the whole split, where something needs it
+    report = report and bool(data.classes) and data.task != "words"
     size = max(1, _EVALUATED_NUMBERS // math.prod(data.shape))
     sums: dict[str, Tensor] = {}
     stack.train(False)
     with torch.no_grad():
         for index in data.splits[split].split(size):
-            x, y = (all_[index].expand(stack.size, *all_[index].shape) for all_ in (data.x, data.y))
+            x = data.inputs(index)
+            x, y = (v.expand(stack.size, *v.shape) for v in (x, data.targets(index, x)))
             with recipe.precision:
                 outputs = stack(x)
             outputs = outputs.float()
             _add(sums, recipe.task.sums(outputs, recipe.task.loss(outputs, y), y))
-    return {f"{split}_{name}": value.tolist() for name, value in recipe.task.metrics(sums).items()}
+            if report or recipe.task.extra:
+                kept.append((outputs, y))
+    metrics = recipe.task.metrics(sums)
+    reports: list[dict[str, Any]] = [{} for _ in range(stack.size)]
+    if kept:
+        outputs, y = (torch.cat(parts, 1) for parts in zip(*kept, strict=True))
+        metrics |= recipe.task.whole(outputs, y)
+        reports = recipe.task.report(outputs, y) if report else reports
+    return {f"{split}_{name}": value.tolist() for name, value in metrics.items()}, reports
 
 
 def _rows(
@@ -253,7 +280,7 @@ def _rows(
     for r, finite in enumerate(p.sums["finite"].tolist()):
         p.finite_steps[r] += steps if finite == n else finite // batch_size
     columns = {f"train_{k}": v.tolist() for k, v in recipe.task.metrics(p.sums).items()}
-    columns |= evaluate(stack, data, "val", recipe)
+    columns |= evaluate(stack, data, "val", recipe)[0]
     columns["grad_norm"] = (p.sums["length"] / p.position).tolist()
     if (penalty := recipe.reg.penalty(stack.w)) is not None:
         columns["penalty"] = penalty.tolist()
@@ -324,8 +351,12 @@ def _finish(run: Run, r: int, stack: Stack, p: Progress, data: Data, recipe: Rec
     best = Stack([stack.member(r, p.best)], stack.device)
     if run.config["norm"]["fold"]:
         run.save("folded", {"model": fold(stack.member(r, p.best)).state_dict()})
-    test = {k: v[0] for k, v in evaluate(best, data, "test", recipe).items()}
-    run.finish("done", test | _split_metrics(history[p.best_epoch[r] - 1]) | result)
+    metrics, (report,) = evaluate(best, data, "test", recipe, report=True)
+    test = {k: v[0] for k, v in metrics.items()}
+    if data.task == "words":
+        vectors = stack.member(r, p.best).get_parameter("embedding.weight")
+        report = {"nearest": nearest(vectors[:_SHOWN_WORDS], data.classes[:_SHOWN_WORDS])}
+    run.finish("done", test | _split_metrics(history[p.best_epoch[r] - 1]) | result | report)
 
 
 def _split_metrics(row: Row) -> Row:

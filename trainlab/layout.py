@@ -48,7 +48,9 @@ def layout(model: nn.Module, device: torch.device) -> Layout:
             continue
         # Of a re-parametrized weight the name goes on: 1.parametrizations.weight.original0.
         owner = next((n for n in layers if name.startswith(f"{n}." if n else "")), None)
-        is_weight = owner is not None and parameter.dim() > 1
+        # A weight's direction has no length that matters (norm=weight): original0 has it.
+        direction = name.endswith("weight.original1")
+        is_weight = owner is not None and parameter.dim() > 1 and not direction
         rows = len(parameter) if is_weight else 1
         unit.append(torch.arange(units, units + rows).repeat_interleave(parameter.numel() // rows))
         units += rows

@@ -39,13 +39,21 @@ class Curve(NamedTuple):
 
 def find(overrides: Sequence[str]) -> tuple[Curve, run.Outcome]:
     """Run the test of a recipe. Raises UserError where the loss never falls."""
-    typed = ["schedule=range_test", "optimizer.lr=1e-6", "log_steps=true", "study=lr-find"]
-    config = compose([*typed, "quiet=true", *overrides])
+    typed = ["optimizer.lr=1e-6", "study=lr-find"]
+    ours = ("schedule=range_test", "schedule.warmup=0", "log_steps=true", "quiet=true")
+    for override in overrides:
+        key = override.partition("=")[0]
+        if key in ("schedule", "schedule.warmup", "log_steps"):
+            raise UserError(f"{override}: the range test sets {key} itself.")
+    overrides = [*overrides, *ours]
+    config = compose([*typed, *overrides])
     if not any(override.startswith("epochs=") for override in overrides):
         train = len(data.split_of(data.read(config), config)["train"])
         size = train if config["batch_size"] == "all" else config["batch_size"]
         typed.append(f"epochs={math.ceil(_STEPS / math.ceil(train / size))}")
-    (outcome,) = run.train([compose([*typed, "quiet=true", *overrides])])
+    if config["optimizer"]["lr"] <= 0 or config["choices"]["optimizer"] == "rprop":
+        raise UserError("The range test needs a learning rate that rises: lr above 0, not rprop.")
+    (outcome,) = run.train([compose([*typed, *overrides])])
     assert outcome is not None
     if outcome.status not in ("done", "diverged"):
         raise UserError(f"The test ended early: {outcome.reason}")

@@ -119,7 +119,9 @@ class _LengthAndDirection(nn.Module):
     """w from a length per unit, (n_out, 1, …), and a direction, of w's shape."""
 
     def forward(self, length: Tensor, direction: Tensor) -> Tensor:
-        return direction * (length / self._lengths(direction))
+        # A unit of zeros has no direction, and stays where it is.
+        tiny = torch.finfo(direction.dtype).tiny
+        return direction * (length / self._lengths(direction).clamp_min(tiny))
 
     def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         return self._lengths(weight), weight

@@ -10,10 +10,15 @@ what has lr 0 stays as it is. Two names are read by the training loop:
     state["average"]  (R, P)  the weights to evaluate instead of w
     state["lr"]       (R, 1)  the learning rate at which the rule itself has arrived
 
-The rules are written for few passes over memory, and where they can for one temporary of w's size
+On a CPU those that torch has a fused kernel for go through it. The others, and all on a GPU, are
+written for few passes over memory, and where they can for one temporary of w's size
 at a time: with more, the allocator may hand the memory back after every step, and fetching it again
 can cost more than the arithmetic.
 """
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -88,6 +93,28 @@ def _over_root(m: Tensor, v: Tensor, scale: Number, eps: Number) -> Tensor:
     return torch.div(m, root, out=root)
 
 
+def _in_one_pass(
+    kernel: Callable, tensors: Sequence[Tensor], lr: Number, state: State | None, **numbers: Number
+) -> bool:
+    """Let torch's fused kernel take the step on a CPU: one pass over memory instead of many.
+
+    Row by row, each with its own numbers, so that a member of a stack gets the bits of its solo
+    run. False, and nothing done, on other devices and where rates differ within a row.
+    """
+    w = tensors[0]
+    if w.device.type != "cpu" or (isinstance(lr, Tensor) and lr.shape[1:] != (1,)):
+        return False
+    steps = [] if state is None else [[torch.tensor(float(state.t))]]
+    columns = {
+        name: number.flatten().tolist() if isinstance(number, Tensor) else [number] * len(w)
+        for name, number in (numbers | {"lr": lr}).items()
+    }
+    for r, rows in enumerate(zip(*tensors, strict=True)):
+        own = {name: values[r] for name, values in columns.items()}
+        kernel(*([row] for row in rows), *steps, maximize=False, **own)
+    return True
+
+
 # ---------------------------------------------------------------- one learning rate for all weights
 
 
@@ -115,6 +142,10 @@ def nesterov(w: Tensor, g: Tensor, state: State, lr: Number, momentum: Number = 
 
     Nesterov 1983, in the form of Sutskever et al. 2013. Equals torch.optim.SGD(nesterov=True).
     """
+    settings = dict(momentum=momentum, weight_decay=0.0, dampening=0.0)
+    kernel = partial(torch._fused_sgd_, nesterov=True, is_first_step=False)
+    if _in_one_pass(kernel, [w, g, state["v"]], lr, None, **settings):
+        return
     v = _plus(g, state["v"], momentum, out=state["v"])
     _descend(w, g, lr)
     _descend(w, v, lr * momentum)
@@ -136,6 +167,7 @@ def asgd(
     arXiv:1107.2490. Equals torch.optim.ASGD(lambd=λ, alpha=α, t0=start), whose "ax" is the mean.
     """
     rate = lr / (1 + decay * lr * (state.t - 1)) ** power
+    state.column("lr").copy_(_highest(rate, w))
     w.mul_(_as(1 - decay * rate, w))
     _descend(w, g, rate)
     averaged = (state.t - 1 - _column(start, w)).clamp_(min=1)
@@ -198,10 +230,15 @@ def rprop(
 def adagrad(w: Tensor, g: Tensor, state: State, lr: Number, eps: Number = 1e-7) -> None:
     """G ← G + g²; w ← w − η g / √(G + ε) (Duchi, Hazan & Singer 2011).
 
-    torch.optim.Adagrad has ε outside of the root.
+    torch.optim.Adagrad has ε outside of the root. Here G holds it from the first step on.
     """
-    total = state["G"].addcmul_(g, g)
-    _descend(w, (total + _as(eps, g)).pow_(-0.5).mul_(g), lr)
+    total = state["G"]
+    if state.t == 1:
+        total.add_(_as(eps, total))
+    settings = dict(lr_decay=0.0, weight_decay=0.0, eps=0.0)
+    if not _in_one_pass(torch._fused_adagrad_, [w, g, total], lr, state, **settings):
+        total.addcmul_(g, g)
+        _descend(w, total.pow(-0.5).mul_(g), lr)
 
 
 def rmsprop(
@@ -239,12 +276,38 @@ def _second_moment(g: Tensor, state: State, beta2: Number) -> tuple[Tensor, Numb
     return v, ((1 - beta2) / (1 - beta2**state.t)) ** 0.5
 
 
-def _adam(
-    g: Tensor, state: State, beta1: Number, beta2: Number, eps: Number
+def _direction(
+    g: Tensor, state: State, beta1: Number, beta2: Number, eps: Number, amsgrad: bool = False
 ) -> tuple[Tensor, Number]:
     """Adam's direction m̂ / (√v̂ + ε), as a tensor and the number by which to multiply it."""
-    m = _average(state["m"], g, beta1)
-    return _over_root(m, *_second_moment(g, state, beta2), eps), 1 / (1 - beta1**state.t)
+    m, v = _average(state["m"], g, beta1), state["v"]
+    v.mul_(_as(beta2, v)).addcmul_(g * _as(1 - beta2, g), g)
+    if amsgrad:
+        v = torch.maximum(state["largest"], v, out=state["largest"])
+    return _over_root(m, v, (1 - beta2**state.t) ** -0.5, eps), 1 / (1 - beta1**state.t)
+
+
+def _adam(
+    w: Tensor,
+    g: Tensor,
+    state: State,
+    lr: Number,
+    beta1: Number,
+    beta2: Number,
+    eps: Number,
+    amsgrad: bool = False,
+) -> None:
+    """The step of adam, amsgrad and adamw."""
+
+    def kernel(w: list, g: list, m: list, v: list, largest: list, *rest: Any, **numbers: Any):
+        largest = largest if amsgrad else []
+        torch._fused_adam_(w, g, m, v, largest, *rest, amsgrad=amsgrad, **numbers)
+
+    memories = [state["m"], state["v"], state["largest" if amsgrad else "v"]]
+    numbers = dict(beta1=beta1, beta2=beta2, eps=eps, weight_decay=0.0)
+    if not _in_one_pass(kernel, [w, g, *memories], lr, state, **numbers):
+        direction, scale = _direction(g, state, beta1, beta2, eps, amsgrad)
+        _descend(w, direction, lr * scale)
 
 
 def adam(
@@ -260,8 +323,7 @@ def adam(
 
     Kingma & Ba 2015, arXiv:1412.6980. Equals torch.optim.Adam.
     """
-    direction, scale = _adam(g, state, beta1, beta2, eps)
-    _descend(w, direction, lr * scale)
+    _adam(w, g, state, lr, beta1, beta2, eps)
 
 
 def amsgrad(
@@ -277,10 +339,7 @@ def amsgrad(
 
     Reddi, Kale & Kumar 2018, arXiv:1904.09237. Equals torch.optim.Adam(amsgrad=True).
     """
-    m = _average(state["m"], g, beta1)
-    v, scale = _second_moment(g, state, beta2)
-    largest = torch.maximum(state["largest"], v, out=state["largest"])
-    _descend(w, _over_root(m, largest, scale, eps), lr / (1 - beta1**state.t))
+    _adam(w, g, state, lr, beta1, beta2, eps, amsgrad=True)
 
 
 def adamw(
@@ -298,7 +357,7 @@ def adamw(
     Equals torch.optim.AdamW.
     """
     w.mul_(_as(1 - lr * weight_decay, w))
-    adam(w, g, state, lr, beta1, beta2, eps)
+    _adam(w, g, state, lr, beta1, beta2, eps)
 
 
 def nadam(
@@ -427,7 +486,7 @@ def hypergradient(
     start, last, gain = _highest(lr, w), state["direction"], state.column("gain")
     gain.add_(hyper_lr * torch.linalg.vecdot(g, last)[:, None])
     rate = torch.add(start, gain, out=state.column("lr"))
-    direction, scale = (g, 1.0) if rule == "sgd" else _adam(g, state, beta1, beta2, eps)
+    direction, scale = (g, 1.0) if rule == "sgd" else _direction(g, state, beta1, beta2, eps)
     share = torch.where(start > 0, lr / start, 1.0)
     torch.mul(direction, _as(share * scale, w), out=last)
     _descend(w, last, rate)

@@ -79,8 +79,13 @@ def state(transform: Any) -> Any:
     >>> state(Affine(torch.tensor(1.0), torch.tensor(2.0)))["_target_"]
     'trainlab.preprocess.Affine'
     """
-    if not isinstance(transform, list | tuple):
+    if isinstance(transform, Tensor | float | int | str | None):
         return transform
+    if not isinstance(transform, list | tuple):
+        raise UserError(
+            f"A preprocessing has to give a NamedTuple of tensors and numbers, which can be saved; "
+            f"this one has a {type(transform).__name__} in it."
+        )
     kind, items = type(transform), [state(item) for item in transform]
     if kind in (list, tuple):
         return kind(items)

@@ -95,9 +95,8 @@ class Display:
     def _text(self, runs: Sequence[Run], rows: Sequence[Row]) -> str:
         config = runs[0].config
         monitor = config["stop"]["monitor"]
-        shown = [
-            name for name in ("train_loss", "val_loss", "val_accuracy", "val_r2") if name in rows[0]
-        ]
+        second = [name for name in rows[0] if name.startswith("val_") and name != "val_loss"][:1]
+        shown = ["train_loss", "val_loss", *second]
         for run, row in zip(runs, rows, strict=True):
             pick = max if higher_is_better(monitor) else min
             self.best[run.id] = pick(row[monitor], self.best.get(run.id, row[monitor]))

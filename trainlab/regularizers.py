@@ -43,13 +43,17 @@ class Regularizers(NamedTuple):
             g.add_(streams.normal(self.keys, step, g.shape[1:]) * variance**0.5)
 
     def on_weights(self, w: Tensor, lr: Tensor) -> None:
-        """After a step: w ← (1 − η λ) w, then units longer than max_norm to that length."""
+        """After a step: w ← (1 − η λ) w, then units longer than max_norm to that length.
+
+        `lr` (R, 1) or (R, P); what has rate 0 stays as it is.
+        """
         if _any(self.weight_decay):
             w.mul_(1 - (lr.to(w) * self._as(self.weight_decay, w)) * self.mask)
         if _any(self.max_norm):
             longest = self._as(self.max_norm, w)
             shrink = (longest / self.layout.lengths(w).clamp_min_(1e-12)).clamp_(max=1.0)
-            w.mul_(torch.where(self.layout.weight, shrink[:, self.layout.unit], 1.0))
+            moves = self.layout.weight & (lr > 0)
+            w.mul_(torch.where(moves, shrink[:, self.layout.unit], 1.0))
 
     def penalty(self, w: Tensor) -> Tensor | None:
         """l1 Σ|w| + l2 Σw² of every member, (R,); None where there is neither."""

@@ -6,9 +6,10 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,11 +24,13 @@ from trainlab.fit import due, fit
 from trainlab.initializers import initialize
 from trainlab.layout import LAYERS
 from trainlab.noise import Dropout, Noisy, SpatialDropout
-from trainlab.stack import Stack, stackable
+from trainlab.stack import Stack
+from trainlab.step import rehearse
 from trainlab.store import FINISHED, Run
 
 _FIRST_BATCH = 256  # training examples that an initializer may look at
 _WIDEST = 32  # members of a stack under stack=auto
+_SLOW_STACKED = ("cnn", "vgg", "resnet", "wide_resnet", "unet")  # convolutions, on a CPU
 _WRITE_EVERY = 10.0  # seconds between two writings of runs.csv during a sweep
 _THREADS = torch.get_num_threads()  # what torch would use
 _SMALL = 4_000_000  # multiplications of a dense net's batch, below which a second thread only waits
@@ -52,11 +55,14 @@ def train(configs: Sequence[Config]) -> list[Outcome | None]:
     study = _study(configs)
     made = [_run(c, sources, sweep) if few else None for c, few in _few_seeds(configs)]
     runs = {run.id: run for run in made if run}
+    same = sum(run is not None for run in made) - len(runs)
     outcomes: dict[str, Outcome] = {}
     with (
         progress.Display(len(runs), configs[0]["quiet"]) as display,
         _interruptible() as interrupted,
     ):
+        if same:
+            display.say(f"{same} of these configs are the same run as another of them")
         outcomes |= {run.id: outcome for run in runs.values() if (outcome := _settled(run))}
         display.skipped([outcome.run for outcome in outcomes.values()])
         waiting = []
@@ -122,7 +128,10 @@ def build_model(config: Config, examples: data.Data) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         # Layers draw values of their own when made; `init` replaces most of them.
         torch.manual_seed(streams.seed_of(seed, "build"))
-        model = arch(inputs=examples.shape, outputs=examples.outputs, block=block)
+        sizes = dict(inputs=examples.shape, outputs=tasks.outputs_of(examples))
+        if "parts" in signature(arch).parameters:
+            sizes["parts"] = examples.parts
+        model = arch(**sizes, block=block)
         initialize(model, init, seed, _first_batch(config, examples), config["init"]["bias"])
         for name, layer in list(model.named_modules()):
             if on_weights and norm and isinstance(layer, LAYERS):
@@ -136,7 +145,7 @@ def _first_batch(config: Config, examples: data.Data) -> torch.Tensor:
     """Training inputs for initializers that look at data, on the CPU."""
     train = examples.splits["train"]
     order = torch.randperm(len(train), generator=streams.stream(config["seed"], "init", "batch"))
-    return examples.x[train[order[:_FIRST_BATCH].to(train.device)]].cpu()
+    return examples.inputs(train[order[:_FIRST_BATCH].to(train.device)]).cpu()
 
 
 def pick_device(name: str) -> torch.device:
@@ -188,7 +197,19 @@ class _Sources:
     def data(self, config: Config, device: torch.device) -> data.Data:
         key, examples = self._examples(config)
         key += json.dumps(
-            [config[k] for k in ("preprocess", "trusted", "val_fraction", "test_fraction")]
+            [
+                config[k]
+                for k in (
+                    "preprocess",
+                    "trusted",
+                    "val_fraction",
+                    "test_fraction",
+                    "task",
+                    "online",
+                    "epochs",
+                    "in_memory",
+                )
+            ]
         ) + str(device)
         if self._prepared is None or self._prepared[0] != key:
             self._prepared = None  # before the next takes its place in memory
@@ -247,8 +268,7 @@ def _width(config: Config, runs: int) -> int:
         return 1
     if config["stack"] != "auto":
         return config["stack"]
-    convolutional = config["choices"]["arch"] not in ("linear", "mlp")
-    if convolutional and pick_device(config["device"]).type == "cpu":
+    if config["choices"]["arch"] in _SLOW_STACKED and pick_device(config["device"]).type == "cpu":
         return 1
     return min(runs, _WIDEST)
 
@@ -269,11 +289,15 @@ def _train_stack(
             # Only where it changes something: the call imports torch's compiler, as slow as torch.
             torch.use_deterministic_algorithms(config["deterministic"])
         examples = sources.data(config, device)
+        if examples.x is None and config["in_memory"] == "auto":
+            display.warn("the inputs do not fit into memory; they are read batch by batch")
         # Everything that can be wrong with a config shows before its folder is touched.
         models = {run.id: build_model(run.config, examples) for run in runs}
         first = models[runs[0].id]
+        advice.refuse(config, first, examples)
         torch.set_num_threads(_threads(config, first, len(examples.splits["train"])))
-        if len(runs) > 1 and not stackable(list(models.values()), examples.x[:2], device):
+        rehearsal = rehearse([run.config for run in runs], list(models.values()), examples, device)
+        if len(runs) > 1 and not rehearsal.stackable:
             display.say("these runs cannot be computed as one stack; they train one by one")
             return {
                 id: outcome
@@ -282,21 +306,22 @@ def _train_stack(
                     [member], sources, display, interrupted, sweep
                 ).items()
             }
-        advice.refuse(config, first, examples, tasks.of(examples).names)
-        warnings = list(advice.warnings(config, first, examples))
+        warnings = [w for run in runs for w in advice.warnings(run.config, first, examples)]
         taken = [member for member in waiting if member.take()]
         if taken:
             mine = [member.run for member in taken]
             states = [run.checkpoint() for run in mine] if taken[0].place else []
             _open(mine, states, examples)
             display.training(mine, states)
-            for warning in warnings:
+            for warning in dict.fromkeys(warnings):
                 display.warn(warning)
                 for run in mine:
                     run.say(f"warning: {warning}")
             stack = Stack([models[run.id] for run in mine], device, config["compile"])
-            for run in fit(mine, stack, examples, states, display, interrupted):
-                run.set_status("stopped", "interrupted; the same command continues it")
+            stack.seed = config["seed"] if rehearsal.draws else None
+            with torch.random.fork_rng() if rehearsal.draws else nullcontext():
+                for run in fit(mine, stack, examples, states, display, interrupted):
+                    run.set_status("stopped", "interrupted; the same command continues it")
     except Exception as error:
         if not sweep and isinstance(error, UserError) and not taken:
             raise

@@ -208,7 +208,7 @@ def plateau(
 
 def higher_is_better(metric: str) -> bool:
     """Losses and errors fall, everything else rises."""
-    return not metric.endswith(("loss", "mae", "mse", "error"))
+    return not metric.endswith(("loss", "mae", "mse", "error", "perplexity"))
 
 
 def _done(at: At, unit: str) -> Tensor:

@@ -17,6 +17,7 @@ from torch.func import functional_call, vmap
 from trainlab import activations
 from trainlab.layout import layout
 from trainlab.noise import Noisy
+from trainlab.streams import seed_of
 
 # Layers that treat every number by itself, so that leading axes do not matter.
 _ELEMENTWISE = (
@@ -48,6 +49,7 @@ class Stack:
         compiled: bool = False,
     ):
         self.size, self.device, self.compiled = len(models), torch.device(device), compiled
+        self.seed: int | None = None  # of a model that draws from torch's global generator
         self.template = copy.deepcopy(models[0]).to(device)
         trainable = {n: p for n, p in self.template.named_parameters() if p.requires_grad}
         self.shapes = {name: tuple(p.shape) for name, p in trainable.items()}
@@ -113,6 +115,8 @@ class Stack:
 
     def at(self, step: int) -> None:
         """The step whose noise (dropout, …) the next forward pass draws."""
+        if self.seed is not None:
+            torch.manual_seed(seed_of(self.seed, "global", step))
         for buffer in self._steps:
             buffer.fill_(step)
 
@@ -158,19 +162,6 @@ class Stack:
             for name, buffer in self.buffers.items():
                 if name in state:
                     buffer[r].copy_(state[name])
-
-
-def stackable(models: Sequence[nn.Module], x: Tensor, device: torch.device) -> bool:
-    """Whether the models can be computed together, tried on inputs x (B, *inputs).
-
-    vmap has no rule for some operations, nor for control flow that depends on the data.
-    """
-    try:
-        stack = Stack(models[:2], device)
-        stack(x.expand(stack.size, *x.shape))
-    except RuntimeError:
-        return False
-    return True
 
 
 def _named_tensors(model: nn.Module) -> Values:

@@ -14,12 +14,12 @@ from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainlab import streams, tasks
 from trainlab.adapters import Adapted, factors, is_torchs
 from trainlab.augmentation import Mixed
-from trainlab.config import Config, build, build_each, column, setting
+from trainlab.config import Config, UserError, build, build_each, column, setting
 from trainlab.data import Data
 from trainlab.regularizers import Regularizers, regularizers
 from trainlab.schedules import At, warm_up
@@ -36,7 +36,7 @@ class Recipe(NamedTuple):
     schedule: Callable[[At], Tensor]  # -> (R, T)
     clip: Callable | None  # clipping: (g, w, lengths, layout)
     augment: dict[str, Callable]  # augmentation: (x, draw)
-    keys: dict[str, Tensor]  # (R,) of each augmentation's noise
+    keys: dict[str, Tensor]  # (R,) of the noise of each augmentation, and of the loss
     reg: Regularizers
     lr: Tensor  # (R, 1) starting rates, float64
     multipliers: Tensor | None  # (P,) of the learning rate
@@ -52,17 +52,19 @@ def recipe_of(configs: Sequence[Config], stack: Stack, data: Data) -> Recipe:
     update, schedule, clip = (build(configs, g, device) for g in ("optimizer", "schedule", "clip"))
     assert update is not None
     assert schedule is not None
-    multipliers = config["lr_multipliers"]
+    if "lr" not in config["optimizer"]:
+        name = config["choices"]["optimizer"]
+        raise UserError(f"optimizer={name} has no lr; its YAML needs a line `lr: …`.")
+    columns = None
+    if config["lr_multipliers"]:
+        multipliers = factors(stack.layout.names, config["lr_multipliers"])
+        columns = stack.layout.columns(list(multipliers.values()))
     if is_torchs(update):
         update = _adapted(config, update, stack)
-        columns = None
-    else:
-        names = stack.layout.names
-        columns = multipliers and stack.layout.columns(list(factors(names, multipliers).values()))
     augment = build_each(config, "augment")
     keys = {
         name: torch.tensor([streams.seed_of(c["seed"], "augment", name) for c in configs])
-        for name in augment
+        for name in [*augment, "loss"]
     }
     kind = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[config["precision"]]
     return Recipe(
@@ -74,7 +76,7 @@ def recipe_of(configs: Sequence[Config], stack: Stack, data: Data) -> Recipe:
         reg=regularizers(configs, stack.layout, device),
         lr=column([c["optimizer"]["lr"] for c in configs], device),
         multipliers=columns,
-        task=tasks.of(data),
+        task=tasks.of(data, config["loss"], ensemble="members" in config["arch"]),
         precision=torch.autocast(device.type, dtype=kind) if kind else _NOTHING,
         scaled=config["precision"] == "fp16",
         parts=config["accumulate"],
@@ -87,6 +89,40 @@ def _adapted(config: Config, make: Callable, stack: Stack) -> Adapted:
     return Adapted(make, stack.leaves, gradients, lr, config["lr_multipliers"])
 
 
+class Rehearsal(NamedTuple):
+    """What a step tried before a run begins has shown."""
+
+    stackable: bool  # whether the members can be computed together
+    draws: bool  # whether the model draws from torch's global generator
+
+
+def rehearse(
+    configs: Sequence[Config], models: Sequence[nn.Module], data: Data, device: torch.device
+) -> Rehearsal:
+    """Make everything a step needs, and take it up to the model's outputs, with two examples.
+
+    Raises the UserErrors that a run would end with. Members cannot be stacked where vmap has no
+    rule for an operation, or where they draw from the global generator.
+    """
+    stack = Stack(models[:2], device)
+    recipe = recipe_of(configs[:2], stack, data)
+    start = torch.zeros(1, dtype=recipe.lr.dtype, device=device)
+    recipe.schedule(At(recipe.lr, start, 2, 1, [[]] * stack.size))
+    x = data.inputs(data.splits["train"][:2])
+    inputs, _ = _augmented(recipe, x.expand(stack.size, *x.shape), 0)
+    before = torch.get_rng_state()
+    try:
+        with torch.no_grad(), recipe.precision:
+            stack(inputs)
+    except RuntimeError:
+        if stack.size == 1:
+            raise
+        return Rehearsal(stackable=False, draws=False)
+    draws = not torch.equal(before, torch.get_rng_state())
+    torch.set_rng_state(before)
+    return Rehearsal(stackable=not draws, draws=draws)
+
+
 def take(
     stack: Stack,
     p: Progress,
@@ -94,25 +130,22 @@ def take(
     x: Tensor,
     y: Tensor,
     lr: Tensor,
-    outputs: list[Tensor],
-    losses: list[Tensor],
-) -> Tensor:
-    """One step of every member: the gradients' lengths (R, 1); outputs and losses are appended."""
+) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """One step of every member: outputs (R, B, …) and losses (R, B), part by part, and the lengths
+    of the gradients (R, 1)."""
     step = p.optimizer.t
-    output, loss = _gradient(stack, p, recipe, x, y, step)
-    outputs += output
-    losses += loss
+    outputs, losses = _gradient(stack, p, recipe, x, y, step)
     with torch.no_grad(), _overflow_guard(stack, p) if recipe.scaled else _NOTHING:
         length = _prepared(stack, recipe, step)
         p.optimizer.t += 1
+        rates = lr if recipe.multipliers is None else lr * recipe.multipliers
         if isinstance(recipe.update, Adapted):
-            first = _value(stack, recipe, loss)
+            first = _value(stack, recipe, losses)
             recipe.update.step(lr.item(), _again(stack, p, recipe, x, y, step, first))
         else:
-            rates = lr if recipe.multipliers is None else lr * recipe.multipliers
             recipe.update(stack.w, stack.g, p.optimizer, lr=rates)
-        recipe.reg.on_weights(stack.w, lr)
-    return length
+        recipe.reg.on_weights(stack.w, rates)
+    return outputs, losses, length
 
 
 def _gradient(
@@ -128,7 +161,7 @@ def _gradient(
         with recipe.precision:
             output = stack(inputs)  # (R, B, C)
         output = output.float()
-        loss = _loss(recipe, output, targets, mixed)
+        loss = _loss(recipe, output, targets, mixed, number)
         weights = _mean_of(batch, loss.shape, stack.device)
         stack.backward(loss, weights * p.scale[:, None] if recipe.scaled else weights, add=part > 0)
         outputs.append(output.detach())
@@ -136,15 +169,19 @@ def _gradient(
     return outputs, losses
 
 
-def _loss(recipe: Recipe, output: Tensor, targets: Tensor, mixed: Mixed | None) -> Tensor:
+def _loss(
+    recipe: Recipe, output: Tensor, targets: Tensor, mixed: Mixed | None, number: int
+) -> Tensor:
     """The loss of each example, (R, B); of mixed ones that of both targets, by their shares."""
-    smoothing = recipe.reg.label_smoothing
-    loss = recipe.task.loss(output, targets, smoothing)
+    smoothing, draw = recipe.reg.label_smoothing, _draws(recipe.keys["loss"], number)
+    loss = recipe.task.loss(output, targets, smoothing, draw)
     if mixed is None:
         return loss
     members = torch.arange(len(targets), device=targets.device)[:, None]
     partners = targets[members, mixed.partner]
-    return mixed.share * loss + (1 - mixed.share) * recipe.task.loss(output, partners, smoothing)
+    return mixed.share * loss + (1 - mixed.share) * recipe.task.loss(
+        output, partners, smoothing, draw
+    )
 
 
 def _augmented(recipe: Recipe, x: Tensor, number: int) -> tuple[Tensor, Mixed | None]:
@@ -153,6 +190,10 @@ def _augmented(recipe: Recipe, x: Tensor, number: int) -> tuple[Tensor, Mixed | 
     for name, augment in recipe.augment.items():
         x = augment(x, _draws(recipe.keys[name], number))
         if isinstance(x, Mixed):
+            if mixed:
+                raise UserError(
+                    f"augment: {name} mixes examples that are mixed already; only one option can."
+                )
             x, mixed = x.x, x
     return x, mixed
 

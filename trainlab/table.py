@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _RESULT = "result.json"
+# What runs are ranked by: the first that they have, else val_loss.
+_RANKING = ("val_accuracy", "val_r2", "val_f1_macro", "val_mean_iou", "val_explained")
 # Typed settings that are no question of a study, besides those that do not decide a result.
 _NOT_VARIED = ("seed", "experiment")
 
@@ -63,7 +65,11 @@ def rows(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     keys = varied(entries)
     # What was typed comes first, also where the result has a field of that name (epochs).
     typed = [{key: entry["config"].get(key) for key in keys} for entry in entries]
-    return [row | (entry["result"] | row) for row, entry in zip(typed, entries, strict=True)]
+    flat = [
+        {k: v for k, v in entry["result"].items() if not isinstance(v, list | dict)}
+        for entry in entries
+    ]
+    return [row | (result | row) for row, result in zip(typed, flat, strict=True)]
 
 
 def write_runs(study: Path) -> None:
@@ -86,7 +92,7 @@ def runs(folder: str | Path = "outputs") -> "pd.DataFrame":
 def metric_of(entries: Sequence[dict[str, Any]]) -> str:
     """What the runs are ranked by: validation accuracy, else R², else loss."""
     names = {name for entry in entries for name in entry["result"]}
-    return next((m for m in ("val_accuracy", "val_r2") if m in names), "val_loss")
+    return next((m for m in _RANKING if m in names), "val_loss")
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:

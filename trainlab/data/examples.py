@@ -22,8 +22,9 @@ class Examples:
 
     `classes` names the classes, labels or words. `low`, `high`: the range of the type of inputs, if
     it has one. `parts`: where x (N, D) is several inputs side by side, the columns of each.
-    `columns`: names of the columns of x, where it is a table.
-    `categorical`: columns of `x` (N, D) that hold codes of categories; NaN is a missing value.
+    `columns`: names of the columns of x, where it is a table. `categorical`: those of them, from 0,
+    that hold codes of categories, and `categories` what the codes 0, 1, … of each stand for. NaN is
+    a missing value.
     `test`: how many of the last examples are the official test set.
     """
 
@@ -37,6 +38,7 @@ class Examples:
     categorical: tuple[int, ...] = ()
     parts: tuple[int, ...] = ()
     columns: tuple[str, ...] = ()
+    categories: tuple[tuple[str, ...], ...] = ()
 
     def fingerprint(self) -> str:
         """A hash of the bytes: part of a run's identity."""

@@ -1,22 +1,37 @@
-"""Files of datasets: where they lie, and how they are fetched."""
+"""Files of datasets: where they lie, how they are fetched, and how they are unzipped safely."""
 
+import os
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from trainlab.config import UserError
 
 
 def fetched(
-    name: str, folder: str, data_dir: Path | None, download: bool, url: str, checksum: str
+    name: str,
+    folder: str,
+    data_dir: Path | None,
+    download: bool,
+    url: str,
+    checksum: str,
+    unpacked: str | None = None,
 ) -> Path:
-    """The path of a data file: as it is where it lies there, else downloaded if that is allowed."""
+    """The path of a data file: as it is where it lies there, else downloaded if that is allowed.
+
+    As it is, also without its .gz, or as the folder `unpacked` that was in it. A download has to
+    have the SHA-256 `checksum`; one that broke off goes on where it stopped.
+    """
     if data_dir is None:
         import platformdirs
 
         data_dir = Path(platformdirs.user_cache_dir("trainlab"))
     target = data_dir / folder
-    for candidate in (target / name, target / name.removesuffix(".gz")):
-        if candidate.is_file():
-            return candidate
+    for candidate in filter(None, (name, name.removesuffix(".gz"), unpacked)):
+        if (target / candidate).exists():
+            return target / candidate
     if not download:
         raise UserError(
             f"dataset={folder}: {target / name} does not exist. Put the official files there, set "
@@ -25,7 +40,101 @@ def fetched(
         )
     import pooch
 
+    part = target / f"{name}.part"
     try:
-        return Path(pooch.retrieve(url + name, f"sha256:{checksum}", fname=name, path=target))
+        return Path(
+            pooch.retrieve(
+                url + name, f"sha256:{checksum}", fname=name, path=target, downloader=resuming(part)
+            )
+        )
     except Exception as error:
-        raise UserError(f"dataset={folder}: cannot download {url + name}: {error}") from error
+        kept = "; what has arrived is kept, the same command goes on from there"
+        raise UserError(
+            f"dataset={folder}: cannot download {url + name}: {error}"
+            f"{kept if part.exists() else ''}"
+        ) from error
+
+
+def resuming(part: Path) -> Callable[[str, str, Any], None]:
+    """A downloader for pooch that leaves in `part` what had arrived when it broke off.
+
+    Who goes on takes `part` away for as long as that lasts, so two processes never write one file.
+    """
+
+    def download(url: str, output_file: str, pooch: Any) -> None:
+        with suppress(FileNotFoundError):
+            os.replace(part, output_file)
+        try:
+            _append(url, Path(output_file))
+        except BaseException:
+            if Path(output_file).stat().st_size:
+                os.replace(output_file, part)
+            raise
+
+    return download
+
+
+def _append(url: str, file: Path) -> None:
+    """Download by http or https what `file` lacks, with progress on a terminal."""
+    import requests
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    arrived = file.stat().st_size
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={arrived}-"} if arrived else {})
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
+    with (
+        requests.get(url, headers=headers, stream=True, timeout=30) as response,
+        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar,
+    ):
+        if response.status_code == requests.codes.requested_range_not_satisfiable:
+            file.write_bytes(b"")  # it is not the file that was begun
+            raise OSError("the server has another file than the one begun; try again")
+        response.raise_for_status()
+        if response.status_code != requests.codes.partial_content:  # the server sends all of it
+            arrived = 0
+        size = int(response.headers.get("Content-Length", 0))
+        task = bar.add_task(url.rpartition("/")[2], total=arrived + size, completed=arrived)
+        with file.open("ab" if arrived else "wb") as out:
+            for chunk in response.iter_content(2**16):
+                out.write(chunk)
+                bar.advance(task, len(chunk))
+
+
+def located(path: str | None, dataset: str, data_dir: Path | None) -> Path:
+    """A file or folder the user named: below the working folder, else below `data_dir`."""
+    if path is None:
+        raise UserError(f"dataset={dataset} needs to be told which: dataset.path=…")
+    places = [Path(path).expanduser(), *([data_dir / path] if data_dir else [])]
+    for place in places:
+        if place.exists():
+            return place
+    raise UserError(
+        f"dataset={dataset}: there is no {' nor '.join(str(place) for place in places)}. "
+        "dataset.path is looked for below the working folder, then below data_dir."
+    )
+
+
+def contents(path: Path, limit: int = 2**30) -> bytes:
+    """The bytes of a file, unzipped where it is gzipped.
+
+    Raises UserError where it is damaged, or unzips to more than `limit` bytes.
+    """
+    try:
+        packed = path.read_bytes()
+        if packed[:2] != b"\x1f\x8b":
+            return packed
+        parts, room = [], limit + 1
+        while packed[:2] == b"\x1f\x8b":  # a file may be several, one after the other
+            stream = zlib.decompressobj(wbits=31)  # gzip's header and checksum
+            parts.append(stream.decompress(packed, room))
+            room -= len(parts[-1])
+            if room == 0:
+                raise UserError(f"{path} is refused: it unzips to more than {limit:,} bytes.")
+            if not stream.eof:
+                raise EOFError("it ends too early")
+            packed = stream.unused_data
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path} cannot be read: {error}. Fetch it again.") from error
+    return b"".join(parts)

@@ -1,14 +1,20 @@
-"""Images from files in their official formats."""
+"""Images from files in their official formats, and from folders of one's own."""
 
-import gzip
-import zlib
-from pathlib import Path
+import io
+import pickle
+import tarfile
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
 from trainlab.config import UserError
 from trainlab.data.examples import Examples
-from trainlab.data.files import fetched
+from trainlab.data.files import contents, fetched, located
+
+# ---------------------------------------------------------------- IDX: mnist and its likes
 
 _MNIST_FILES = {  # name -> SHA-256 of the gzip file
     "train-images-idx3-ubyte": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
@@ -18,28 +24,60 @@ _MNIST_FILES = {  # name -> SHA-256 of the gzip file
 }
 _MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 
+_FASHION_MNIST_FILES = {
+    "train-images-idx3-ubyte": "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+    "train-labels-idx1-ubyte": "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+    "t10k-images-idx3-ubyte": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+    "t10k-labels-idx1-ubyte": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+}
+_FASHION_MNIST_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+_CLOTHES = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
+
 
 def mnist(data_dir: Path | None = None, download: bool = False) -> Examples:
     """70,000 handwritten digits: x (N, 1, 28, 28) bytes, y in 0…9, the last 10,000 the test set.
 
     LeCun et al. 1998. Reads the four official IDX files, gzipped or not, from `data_dir`/mnist.
     """
+    digits = [str(c) for c in range(10)]
+    return _idx_dataset("mnist", data_dir, download, _MNIST_URL, _MNIST_FILES, digits)
+
+
+def fashion_mnist(data_dir: Path | None = None, download: bool = False) -> Examples:
+    """70,000 pictures of clothes in the form of `mnist`, from `data_dir`/fashion_mnist.
+
+    Xiao, Rasul & Vollgraf 2017, arXiv:1708.07747.
+    """
+    return _idx_dataset(
+        "fashion_mnist", data_dir, download, _FASHION_MNIST_URL, _FASHION_MNIST_FILES,
+        _CLOTHES.split(","),
+    )  # fmt: skip
+
+
+def _idx_dataset(
+    dataset: str,
+    data_dir: Path | None,
+    download: bool,
+    url: str,
+    files: dict[str, str],
+    classes: list[str],
+) -> Examples:
+    """Four files: training images and labels, test images and labels."""
     arrays = [
-        read_idx(fetched(name + ".gz", "mnist", data_dir, download, _MNIST_URL, checksum))
-        for name, checksum in _MNIST_FILES.items()
+        read_idx(fetched(name + ".gz", dataset, data_dir, download, url, checksum))
+        for name, checksum in files.items()
     ]
     for images, labels in (arrays[:2], arrays[2:]):
         if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
             raise UserError(
-                f"dataset=mnist: images of shape {images.shape} and labels of shape {labels.shape} "
-                "do not belong together; a file is not what its name says."
+                f"dataset={dataset}: images of shape {images.shape} and labels of shape "
+                f"{labels.shape} do not belong together; a file is not what its name says."
             )
     if arrays[0].shape[1:] != arrays[2].shape[1:]:
-        raise UserError("dataset=mnist: training and test images differ in size.")
+        raise UserError(f"dataset={dataset}: training and test images differ in size.")
     x = np.concatenate([arrays[0], arrays[2]])[:, None]
     y = np.concatenate([arrays[1], arrays[3]]).astype(np.int64)
-    names = [str(c) for c in range(10)]
-    return Examples(x, y, "classification", names, low=0.0, high=255.0, test=len(arrays[2]))
+    return Examples(x, y, "classification", classes, low=0.0, high=255.0, test=len(arrays[2]))
 
 
 _IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
@@ -51,12 +89,7 @@ def read_idx(path: Path) -> np.ndarray:
 
     Raises UserError where the file is truncated, damaged, or something else.
     """
-    try:
-        raw = path.read_bytes()
-        if raw[:2] == b"\x1f\x8b":
-            raw = gzip.decompress(raw)
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path} cannot be read: {error}. Fetch it again.") from error
+    raw = contents(path)
     if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] not in _IDX_TYPES or raw[3] == 0:
         raise UserError(
             f"{path} is not an IDX file (it begins with {raw[:4].hex(' ') or 'nothing'})."
@@ -71,3 +104,215 @@ def read_idx(path: Path) -> np.ndarray:
             "Fetch it again."
         )
     return np.frombuffer(raw, dtype, offset=start).reshape(tuple(int(n) for n in shape))
+
+
+# ---------------------------------------------------------------- python pickles: cifar
+
+_CIFAR_URL = "https://www.cs.toronto.edu/~kriz/"
+_CIFAR10_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
+_CIFAR100_SHA256 = "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7"
+
+
+def cifar10(data_dir: Path | None = None, download: bool = False) -> Examples:
+    """60,000 photographs: x (N, 3, 32, 32) bytes, y in 0…9, the last 10,000 the test set.
+
+    Krizhevsky 2009. Reads the official python version from `data_dir`/cifar10: the archive
+    cifar-10-python.tar.gz, or the folder cifar-10-batches-py that is in it.
+    """
+    folder = "cifar-10-batches-py"
+    path = fetched(
+        "cifar-10-python.tar.gz", "cifar10", data_dir, download, _CIFAR_URL, _CIFAR10_SHA256, folder
+    )
+    batches = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
+    return _cifar(path, folder, batches, b"labels", "batches.meta", b"label_names")
+
+
+def cifar100(data_dir: Path | None = None, download: bool = False, fine: bool = True) -> Examples:
+    """60,000 photographs in the form of `cifar10`, of 100 classes, or of their 20 superclasses.
+
+    Reads cifar-100-python.tar.gz, or the folder cifar-100-python, from `data_dir`/cifar100.
+    """
+    folder = "cifar-100-python"
+    path = fetched(
+        f"{folder}.tar.gz", "cifar100", data_dir, download, _CIFAR_URL, _CIFAR100_SHA256, folder
+    )
+    kind = b"fine" if fine else b"coarse"
+    return _cifar(
+        path, folder, ["train", "test"], kind + b"_labels", "meta", kind + b"_label_names"
+    )
+
+
+def _cifar(
+    path: Path, folder: str, batches: Sequence[str], labels: bytes, meta: str, names: bytes
+) -> Examples:
+    """The examples of some batches, the last of which is the test set."""
+    members = _members(path, folder, [*batches, meta])
+    try:
+        read = [_unpickled(members[batch]) for batch in batches]
+        images = [_pixels(batch[b"data"]) for batch in read]
+        y = [np.array(batch[labels], np.int64) for batch in read]
+        classes = [name.decode() for name in _unpickled(members[meta])[names]]
+        if [len(part) for part in images] != [len(part) for part in y]:
+            raise ValueError("it has not one label for each image")
+    except Exception as error:  # a hostile pickle can raise whatever it likes
+        raise UserError(
+            f"{path} is refused: it is not what CIFAR's files are ({error})."
+        ) from error
+    return Examples(
+        np.concatenate(images), np.concatenate(y), "classification", classes,
+        low=0.0, high=255.0, test=len(y[-1]),
+    )  # fmt: skip
+
+
+def _members(path: Path, folder: str, names: Sequence[str]) -> dict[str, bytes]:
+    """Files of a folder, or of a tar archive that holds the folder; nothing is extracted to disk.
+
+    Raises UserError where one is missing, or the archive has what no honest one has.
+    """
+    if path.is_dir():
+        found = {name: contents(path / name) for name in names if (path / name).is_file()}
+    else:
+        found = {}
+        raw = contents(path)
+        try:
+            with tarfile.open(fileobj=io.BytesIO(raw), mode="r:") as archive:
+                for member in archive:
+                    place = PurePosixPath(member.name)
+                    _check_member(path, member, place, len(raw))
+                    if str(place.parent) == folder and place.name in names and member.isreg():
+                        found[place.name] = archive.extractfile(member).read()
+        except (tarfile.TarError, EOFError) as error:
+            raise UserError(f"{path} is damaged: {error}. Fetch it again.") from error
+    if missing := [name for name in names if name not in found]:
+        raise UserError(f"{path} is damaged: it has no {folder}/{missing[0]}. Fetch it again.")
+    return found
+
+
+def _check_member(path: Path, member: tarfile.TarInfo, place: PurePosixPath, limit: int) -> None:
+    for wrong, what in (
+        (not (member.isreg() or member.isdir()), "is neither a file nor a folder"),
+        (place.is_absolute() or ".." in place.parts, "lies outside the archive"),
+        (member.size > limit, f"announces {member.size:,} bytes, more than the archive has"),
+    ):
+        if wrong:
+            raise UserError(f"{path} is refused: its member {member.name!r} {what}.")
+
+
+class _Inert:
+    """Stands in for what a pickle makes of numpy: keeps what it is told, and does nothing."""
+
+    def __init__(self, *arguments: Any):
+        self.arguments = arguments
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+class _Unpickler(pickle.Unpickler):
+    """Admits the names in a pickled array of numbers, and even of these runs nothing."""
+
+    def find_class(self, module: str, name: str) -> Callable:
+        if f"{module}.{name}" in (
+            "numpy.core.multiarray._reconstruct",
+            "numpy._core.multiarray._reconstruct",
+            "numpy.ndarray",
+            "numpy.dtype",
+        ):
+            return _Inert
+        if f"{module}.{name}" == "_codecs.encode":  # how Python 3 writes bytes for Python 2
+            return lambda text, encoding: text.encode("latin-1")
+        raise UserError(f"a pickle in it wants to call {module}.{name}")
+
+
+def _unpickled(raw: bytes) -> Any:
+    """What a pickle of Python 2 holds, its texts as bytes, its arrays as `_Inert`."""
+    return _Unpickler(io.BytesIO(raw), encoding="bytes").load()
+
+
+def _pixels(stored: _Inert) -> np.ndarray:
+    """Images (n, 3, 32, 32) from a pickled array (n, 3072) of bytes: red, then green, then blue."""
+    _, shape, dtype, columns_first, raw = stored.state
+    if dtype.arguments[0] not in (b"u1", "u1") or columns_first or shape[1:] != (3072,):
+        raise ValueError("the images are no array (n, 3072) of bytes")
+    return np.frombuffer(raw, np.uint8).reshape(shape[0], 3, 32, 32)
+
+
+# ---------------------------------------------------------------- a folder of images
+
+_MODES = ("L", "LA", "RGB", "RGBA")  # Pillow's names, by number of channels
+
+
+def image_folder(
+    data_dir: Path | None = None,
+    download: bool = False,
+    path: str | None = None,
+    size: int = 32,
+    channels: int = 3,
+) -> Examples:
+    """Images of a folder that has one sub-folder for each class, or train/ and test/ with these.
+
+    x (N, channels, size, size) bytes, of each image the largest square in its middle, scaled; y the
+    class, in the order of the names. Anything Pillow reads; hidden files are left out.
+    """
+    root = located(path, "image_folder", data_dir)
+    parts = [root]
+    if {"train", "test"} & set(_folders(root)):
+        parts = [root / "train", root / "test"]
+        if _folders(root) != ["test", "train"]:
+            raise UserError(
+                f"{root} has the folders {', '.join(_folders(root))}. Give one for each class, or "
+                "train and test alone, with one for each class in both (the validation split is "
+                "drawn from train)."
+            )
+    classes = _folders(parts[0])
+    if len(classes) < 2 or _folders(parts[-1]) != classes:
+        raise UserError(
+            f"{parts[-1]} has the folders {', '.join(_folders(parts[-1])) or 'none'}: at least two "
+            f"are needed, one for each class{', the same in train and test' * (len(parts) - 1)}."
+        )
+    files = [
+        [
+            (file, label)
+            for label, name in enumerate(classes)
+            for file in sorted((part / name).rglob("*"))
+            if file.is_file() and not file.name.startswith(".")
+        ]
+        for part in parts
+    ]
+    labelled = [pair for part in files for pair in part]
+    x = np.empty((len(labelled), channels, size, size), np.uint8)
+    damaged = []
+    for row, (file, _) in zip(x, labelled, strict=True):
+        try:
+            row[:] = _image(file, size, channels)
+        except Exception as error:  # each of Pillow's many readers has its own
+            damaged.append(f"{file.relative_to(root)} ({error})")
+    if damaged:
+        raise UserError(
+            f"dataset=image_folder: {len(damaged)} of {len(labelled)} files in {root} are damaged "
+            f"or no images; repair or remove them: {'; '.join(damaged[:5])}"
+            f"{'; …' * (len(damaged) > 5)}"
+        )
+    y = np.array([label for _, label in labelled], np.int64)
+    task = "binary" if len(classes) == 2 else "classification"
+    test = len(files[1]) if len(parts) == 2 else 0
+    return Examples(x, y, task, classes, low=0.0, high=255.0, test=test)
+
+
+def _folders(path: Path) -> list[str]:
+    """The names of the folders in a folder, in order; hidden ones are left out."""
+    if not path.is_dir():
+        raise UserError(f"dataset=image_folder: {path} is no folder.")
+    return sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _image(file: Path, size: int, channels: int) -> np.ndarray:
+    """One image (channels, size, size), turned upright as its camera noted."""
+    from PIL import Image, ImageOps
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(file) as image:
+            upright = ImageOps.exif_transpose(image).convert(_MODES[channels - 1])
+    fitted = ImageOps.fit(upright, (size, size), Image.Resampling.BILINEAR)
+    return np.asarray(fitted).reshape(size, size, channels).transpose(2, 0, 1)

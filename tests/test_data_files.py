@@ -1,0 +1,782 @@
+"""Readers of data files: files in the official formats, damaged and hostile ones, downloads."""
+
+import gzip
+import hashlib
+import io
+import os
+import pickle
+import re
+import struct
+import tarfile
+import threading
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from trainlab import data
+from trainlab.config import UserError, compose
+from trainlab.data import files, images, tables
+from trainlab.data.examples import check
+
+
+@pytest.fixture
+def draw():
+    return np.random.default_rng(0)
+
+
+# ---------------------------------------------------------------- fashion_mnist
+
+
+def test_fashion_mnist_is_read_as_mnist_is(tmp_path, draw):
+    folder = tmp_path / "fashion_mnist"
+    folder.mkdir()
+    x = draw.integers(0, 256, (30, 28, 28), dtype=np.uint8)
+    y = (np.arange(30) % 10).astype(np.uint8)
+    for part, rows in (("train", slice(20)), ("t10k", slice(20, 30))):
+        for name, array in (("images-idx3", x[rows]), ("labels-idx1", y[rows])):
+            head = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+            (folder / f"{part}-{name}-ubyte.gz").write_bytes(gzip.compress(head + array.tobytes()))
+    examples = data.read(compose(["dataset=fashion_mnist", f"data_dir={tmp_path}"]))
+    assert np.array_equal(examples.x[:, 0], x)
+    assert np.array_equal(examples.y, y)
+    assert (examples.test, examples.high) == (10, 255.0)
+    assert (examples.classes[0], examples.classes[9]) == ("T-shirt/top", "Ankle boot")
+
+
+# ---------------------------------------------------------------- cifar
+
+
+def tarred(members):
+    """A tar.gz of files by name; a value may be a TarInfo, for members that no honest one has."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for name, content in members.items():
+            if isinstance(content, tarfile.TarInfo):
+                archive.addfile(content)
+            else:
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+    return packed.getvalue()
+
+
+def pickled(**entries):
+    """As the official files are: protocol 2, the keys bytes."""
+    return pickle.dumps({key.encode(): value for key, value in entries.items()}, protocol=2)
+
+
+@pytest.fixture
+def cifar10_members(draw):
+    x = draw.integers(0, 256, (6, 4, 3072), dtype=np.uint8)
+    y = draw.integers(0, 10, (6, 4))
+    members = {
+        f"cifar-10-batches-py/{name}": pickled(
+            batch_label=name.encode(), labels=y[n].tolist(), data=x[n], filenames=[b"a.png"] * 4
+        )
+        for n, name in enumerate([*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"])
+    }
+    names = "airplane automobile bird cat deer dog frog horse ship truck".split()
+    members["cifar-10-batches-py/batches.meta"] = pickled(
+        num_cases_per_batch=4, label_names=[name.encode() for name in names], num_vis=3072
+    )
+    members["cifar-10-batches-py/readme.html"] = b"<html>"
+    return members, x, y
+
+
+def placed(tmp_path, dataset, name, content):
+    folder = tmp_path / dataset
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_bytes(content)
+
+
+def unpacked(tmp_path, dataset, members):
+    for name, content in members.items():
+        (tmp_path / dataset / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / dataset / name).write_bytes(content)
+
+
+@pytest.mark.parametrize("form", ["tar.gz", "tar", "folder"])
+def test_cifar10_equals_what_was_written(tmp_path, cifar10_members, form):
+    members, x, y = cifar10_members
+    if form == "folder":
+        unpacked(tmp_path, "cifar10", members)
+    else:
+        packed = tarred(members)
+        packed = packed if form == "tar.gz" else gzip.decompress(packed)
+        placed(tmp_path, "cifar10", f"cifar-10-python.{form}", packed)
+    examples = data.read(compose(["dataset=cifar10", f"data_dir={tmp_path}"]))
+    # Pixel (row, column) of a colour stands at 1024 · colour + 32 · row + column.
+    assert examples.x.shape == (24, 3, 32, 32)
+    assert examples.x.dtype == np.uint8
+    assert np.array_equal(examples.x[:, 2, 5, 7], x.reshape(24, 3072)[:, 2048 + 5 * 32 + 7])
+    assert np.array_equal(examples.x.reshape(24, 3072), x.reshape(24, 3072))
+    assert np.array_equal(examples.y, y.ravel())
+    assert (examples.test, examples.task) == (4, "classification")
+    assert (examples.classes[0], examples.classes[9]) == ("airplane", "truck")
+
+
+@pytest.mark.parametrize(("fine", "kind", "classes"), [(True, "fine", 100), (False, "coarse", 20)])
+def test_cifar100_has_fine_and_coarse_labels(tmp_path, draw, fine, kind, classes):
+    labels = {"fine": draw.integers(0, 100, 9).tolist(), "coarse": draw.integers(0, 20, 9).tolist()}
+    x = draw.integers(0, 256, (9, 3072), dtype=np.uint8)
+    members = {
+        f"cifar-100-python/{name}": pickled(
+            fine_labels=labels["fine"][rows], coarse_labels=labels["coarse"][rows], data=x[rows]
+        )
+        for name, rows in (("train", slice(6)), ("test", slice(6, 9)))
+    }
+    members["cifar-100-python/meta"] = pickled(
+        fine_label_names=[f"fine {n}".encode() for n in range(100)],
+        coarse_label_names=[f"coarse {n}".encode() for n in range(20)],
+    )
+    placed(tmp_path, "cifar100", "cifar-100-python.tar.gz", tarred(members))
+    examples = data.read(
+        compose(["dataset=cifar100", f"data_dir={tmp_path}", f"dataset.fine={fine}"])
+    )
+    assert examples.y.tolist() == labels[kind]
+    assert examples.classes == [f"{kind} {n}" for n in range(classes)]
+    assert np.array_equal(examples.x.reshape(9, 3072), x)
+    assert examples.test == 3
+
+
+def python2_array(array):
+    """An array as Python 2 pickled it, whose texts are bytes: written opcode by opcode."""
+    raw = array.tobytes()
+    return (
+        b"\x80\x02cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+        + b"(K\x01M" + struct.pack("<H", len(array)) + b"M" + struct.pack("<H", array.shape[1])
+        + b"\x86cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNN" + b"J\xff\xff\xff\xff" * 2
+        + b"K\x00tb\x89T" + struct.pack("<I", len(raw)) + raw + b"tb."
+    )  # fmt: skip
+
+
+def test_an_array_as_python_2_wrote_it(draw):
+    array = draw.integers(0, 256, (3, 3072), dtype=np.uint8)
+    written = python2_array(array)
+    assert np.array_equal(pickle.loads(written, encoding="bytes"), array)  # it is one
+    assert np.array_equal(images._pixels(images._unpickled(written)).reshape(3, -1), array)
+
+
+class Calls:
+    """A pickle that calls something when it is read."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize("function", [os.system, eval, np.load, getattr, pickle.loads])
+def test_a_pickle_that_calls_something_is_refused_before_it_does(
+    tmp_path, cifar10_members, function
+):
+    members, _, _ = cifar10_members
+    flag = tmp_path / "called"
+    members["cifar-10-batches-py/data_batch_3"] = pickled(labels=Calls(function, f"touch {flag}"))
+    placed(tmp_path, "cifar10", "cifar-10-python.tar.gz", tarred(members))
+    with pytest.raises(UserError, match=rf"refused.*wants to call .*{function.__name__}"):
+        images.cifar10(tmp_path)
+    assert not flag.exists()
+
+
+def member(name, **settings):
+    info = tarfile.TarInfo(name)
+    for key, value in settings.items():
+        setattr(info, key, value)
+    return info
+
+
+@pytest.mark.parametrize(
+    ("hostile", "message"),
+    [
+        (member("../evil", size=0), "outside"),
+        (member("/etc/evil", size=0), "outside"),
+        (member("cifar-10-batches-py/../../evil", size=0), "outside"),
+        (member("a", type=tarfile.SYMTYPE, linkname="/etc/passwd"), "neither a file nor a folder"),
+        (member("a", type=tarfile.LNKTYPE, linkname="b"), "neither a file nor a folder"),
+        (member("a", type=tarfile.FIFOTYPE), "neither a file nor a folder"),
+        (member("a", size=10 * 10**9), r"announces 10,000,000,000 bytes"),
+    ],
+)
+def test_a_hostile_archive_is_refused(tmp_path, cifar10_members, hostile, message):
+    members, _, _ = cifar10_members
+    placed(tmp_path, "cifar10", "cifar-10-python.tar.gz", tarred({"evil": hostile} | members))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match=f"refused.*{message}"):
+        images.cifar10(tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda m: tarred(m)[:-2000], "cannot be read"),
+        (lambda m: gzip.compress(gzip.decompress(tarred(m))[:20_000]), "damaged"),
+        (lambda m: gzip.compress(gzip.decompress(tarred(m))[:12_800]), "damaged"),
+        (lambda m: gzip.compress(b"no tar at all" * 100), "damaged"),
+        (lambda m: b"", "damaged"),
+        (lambda m: tarred({k: v for k, v in m.items() if "test" not in k}), "no .*test_batch"),
+        (lambda m: tarred(m | {"cifar-10-batches-py/test_batch": b"junk"}), "not what CIFAR's"),
+        (lambda m: tarred(m | {"cifar-10-batches-py/test_batch": b""}), "not what CIFAR's"),
+        (lambda m: tarred(m | {"cifar-10-batches-py/test_batch": pickled(a=1)}), "not what CIFAR"),
+        (lambda m: tarred(m | {"cifar-10-batches-py/test_batch": pickled(
+            labels=[1], data=np.zeros((4, 3072), np.uint8))}), "one label for each image"),
+        (lambda m: tarred(m | {"cifar-10-batches-py/test_batch": pickled(
+            labels=[1] * 4, data=np.zeros((4, 3072), np.int16))}), "no array"),
+        (lambda m: tarred(m | {"cifar-10-batches-py/test_batch": pickled(
+            labels=[1] * 4, data=np.zeros((3072, 4), np.uint8).T)}), "no array"),
+        (lambda m: tarred(m | {"cifar-10-batches-py/test_batch": pickled(
+            labels=[77] * 4, data=np.zeros((4, 3072), np.uint8))}), "labels run from"),
+    ],
+)  # fmt: skip
+def test_a_damaged_cifar_is_refused(tmp_path, cifar10_members, spoil, message):
+    members, _, _ = cifar10_members
+    placed(tmp_path, "cifar10", "cifar-10-python.tar.gz", spoil(members))
+    with pytest.raises(UserError, match=message):
+        data.read(compose(["dataset=cifar10", f"data_dir={tmp_path}"]))
+
+
+def test_gzip_files_one_after_the_other_are_one(tmp_path):
+    (tmp_path / "a.gz").write_bytes(gzip.compress(b"one ") + gzip.compress(b"two"))
+    assert files.contents(tmp_path / "a.gz") == b"one two"
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_what_unzips_to_too_much_is_refused(tmp_path, parts):
+    (tmp_path / "a.gz").write_bytes(gzip.compress(bytes(1000 // parts)) * parts)
+    assert len(files.contents(tmp_path / "a.gz", limit=1000)) == 1000
+    with pytest.raises(UserError, match="more than 999 bytes"):
+        files.contents(tmp_path / "a.gz", limit=999)
+
+
+# ---------------------------------------------------------------- downloads
+
+
+class Flaky(BaseHTTPRequestHandler):
+    """Serves `content` in the way of `server.how`, and notes the ranges it was asked for."""
+
+    def do_GET(self):
+        content, how = self.server.content, self.server.how
+        asked = self.headers.get("Range")
+        self.server.asked.append(asked)
+        start = int(re.match(r"bytes=(\d+)-$", asked)[1]) if asked else 0
+        if how == "no ranges":
+            start = 0
+        if start >= len(content):
+            self.send_error(416)
+            return
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        rest = content[start:]
+        self.wfile.write(rest[: len(rest) // 2] if how == "breaks off" else rest)
+
+    def log_message(self, *message):
+        pass
+
+
+@pytest.fixture
+def server():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Flaky) as http:
+        http.content, http.how, http.asked = bytes(range(256)) * 4000, "whole", []
+        http.url = f"http://127.0.0.1:{http.server_port}/"
+        threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True).start()
+        yield http
+        http.shutdown()
+
+
+def fetch(server, folder, content=None, download=True):
+    checksum = hashlib.sha256(content or server.content).hexdigest()
+    return files.fetched("a.bin", "mine", folder, download, server.url, checksum)
+
+
+def everything(folder):
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_download_that_breaks_off_goes_on_where_it_stopped(server, tmp_path):
+    server.how = "breaks off"
+    with pytest.raises(UserError, match="kept, the same command goes on"):
+        fetch(server, tmp_path)
+    assert everything(tmp_path) == ["a.bin.part"]
+    arrived = (tmp_path / "mine" / "a.bin.part").stat().st_size
+    assert 400_000 < arrived <= 512_000  # of a piece that broke off nothing is kept
+    server.how = "whole"
+    assert fetch(server, tmp_path).read_bytes() == server.content
+    assert everything(tmp_path) == ["a.bin"]
+    assert server.asked == [None, f"bytes={arrived}-"]
+
+
+def test_a_server_that_ignores_ranges_sends_all_of_it_again(server, tmp_path):
+    server.how = "breaks off"
+    with pytest.raises(UserError):
+        fetch(server, tmp_path)
+    server.how = "no ranges"
+    assert fetch(server, tmp_path).read_bytes() == server.content
+    assert everything(tmp_path) == ["a.bin"]
+
+
+def test_a_part_of_another_file_is_thrown_away(server, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a.bin.part").write_bytes(bytes(5))
+    with pytest.raises(UserError, match="cannot download"):  # the checksum of the whole tells
+        fetch(server, tmp_path)
+    assert everything(tmp_path) == []
+    (tmp_path / "mine" / "a.bin.part").write_bytes(bytes(len(server.content)))
+    with pytest.raises(UserError, match="another file than the one begun"):
+        fetch(server, tmp_path)
+    assert everything(tmp_path) == []
+    assert fetch(server, tmp_path).read_bytes() == server.content
+
+
+def test_a_wrong_checksum_leaves_nothing(server, tmp_path):
+    with pytest.raises(UserError, match="cannot download"):
+        fetch(server, tmp_path, content=b"something else")
+    assert everything(tmp_path) == []
+
+
+def test_only_http_is_fetched_and_only_if_allowed(server, tmp_path):
+    with pytest.raises(UserError, match="download=true"):
+        fetch(server, tmp_path, download=False)
+    assert server.asked == []
+    (tmp_path / "a.bin").write_bytes(server.content)
+    server.url = f"file://{tmp_path}/"
+    with pytest.raises(UserError, match="cannot download"):
+        fetch(server, tmp_path)
+    assert everything(tmp_path) == ["a.bin"]
+
+
+# ---------------------------------------------------------------- csv
+
+
+@pytest.fixture
+def csv(tmp_path):
+    """Read a table from its text (or bytes)."""
+
+    def read(text, name="table.csv", **settings):
+        raw = text if isinstance(text, bytes) else text.encode()
+        (tmp_path / name).write_bytes(gzip.compress(raw) if name.endswith(".gz") else raw)
+        examples = tables.csv(path=str(tmp_path / name), **settings)
+        check(examples, "csv")
+        return examples
+
+    return read
+
+
+FLOWERS = """width,colour,wild,petals,kind
+1.5,red,True,5,rose
+,white,False,6,lily
+2.5,red,True,5,rose
+0.5,,False,6,lily
+3.5,blue,False,,iris
+"""
+
+
+@pytest.mark.parametrize(
+    ("separator", "name"),
+    [(",", "a.csv"), (";", "a.csv"), ("\t", "a.tsv"), ("|", "a.csv"), (",", "a.csv.gz")],
+)
+def test_csv_types_are_found_out(csv, separator, name):
+    examples = csv(FLOWERS.replace(",", separator), target="kind", name=name)
+    nan = np.nan
+    expected = [[1.5, 1, 1, 5], [nan, 2, 0, 6], [2.5, 1, 1, 5], [0.5, nan, 0, 6], [3.5, 0, 0, nan]]
+    np.testing.assert_array_equal(examples.x, np.array(expected, np.float32))
+    assert examples.columns == ("width", "colour", "wild", "petals")
+    assert examples.categorical == (1,)
+    assert examples.y.tolist() == [2, 1, 2, 1, 0]
+    assert examples.classes == ["iris", "lily", "rose"]
+    assert examples.task == "classification"
+
+
+def test_csv_types_can_be_overridden(tmp_path):
+    (tmp_path / "a.csv").write_text(FLOWERS)
+    settings = "target=width categorical=[petals] drop=[colour] drop_unlabelled=true".split()
+    overrides = ["dataset=csv", f"data_dir={tmp_path}", "dataset.path=a.csv"]
+    examples = data.read(compose(overrides + [f"dataset.{setting}" for setting in settings]))
+    assert examples.columns == ("wild", "petals", "kind")
+    assert examples.categorical == (1, 2)
+    np.testing.assert_array_equal(examples.x[:, 1], [0, 0, 1, np.nan])
+    assert examples.task == "regression"
+    assert examples.y.tolist() == [[1.5], [2.5], [0.5], [3.5]]
+
+
+@pytest.mark.parametrize(
+    ("values", "override", "task", "classes"),
+    [
+        (["b", "a", "b", "a"], "auto", "binary", ["a", "b"]),
+        (["True", "False", "True"], "auto", "binary", ["False", "True"]),
+        (["10", "9", "10", "2"], "auto", "classification", ["2", "9", "10"]),
+        (["1.0", "2.0", "1.0"], "auto", "binary", ["1", "2"]),
+        (["1.0", "2.5", "1.0"], "auto", "regression", []),
+        ([str(n) for n in range(20)], "auto", "classification", [str(n) for n in range(20)]),
+        ([str(n) for n in range(21)], "auto", "regression", []),
+        (["0", "1", "0"], "classification", "classification", ["0", "1"]),
+        (["0", "1", "0"], "binary", "binary", ["0", "1"]),
+        (["0", "1", "0"], "regression", "regression", []),
+        (["0.5", "1", "0.5"], "classification", "classification", ["0.5", "1"]),
+    ],
+)
+def test_the_task_of_a_csv(csv, values, override, task, classes):
+    text = "x,y\n" + "".join(f"0.5,{value}\n" for value in values)
+    examples = csv(text, target="y", task=override)
+    assert examples.task == task
+    assert examples.classes == classes
+    if classes:
+        assert [classes[label] for label in examples.y] == [
+            value.removesuffix(".0") for value in values
+        ]
+    else:
+        assert examples.y[:, 0].tolist() == [float(value) for value in values]
+
+
+def test_several_targets_are_a_regression(csv):
+    examples = csv("a,b,c\n1,2,3\n4,5,6\n", target=["c", "a"])
+    assert (examples.task, examples.columns) == ("regression", ("b",))
+    assert examples.y.tolist() == [[3, 1], [6, 4]]
+
+
+def test_a_word_for_a_missing_value_and_a_mark_in_front(csv):
+    examples = csv("\ufeffa,b\n1,x\n?,y\n-9,x\n", target="b", missing=["?", "-9"])
+    np.testing.assert_array_equal(examples.x[:, 0], [1, np.nan, np.nan])
+    assert examples.columns == ("a",)
+
+
+def test_a_csv_of_all_kinds_equals_pandas(csv, draw):
+    n = 500
+    table = pd.DataFrame(
+        {
+            "float": draw.normal(size=n) * 10.0 ** draw.integers(-30, 30, n),
+            "int": draw.integers(-1000, 1000, n),
+            "bool": draw.random(n) < 0.5,
+            "text": draw.choice(["ü", "a, b", 'say "x"', "NaNa", "two\nlines"], n),
+            "2020": draw.integers(0, 5, n),
+            "maybe": draw.choice(np.array([True, False, None]), n),
+            "target": draw.normal(size=n),
+        }
+    )
+    table.loc[draw.random(n) < 0.1, ["float", "text"]] = np.nan
+    examples = csv(table.to_csv(index=False), target="target", categorical=["2020"])
+    assert examples.categorical == (3, 4)
+    for number, name in enumerate(["float", "int", "bool", "text", "2020", "maybe"]):
+        column = table[name]
+        if name in ("text", "2020"):
+            codes = column.astype("category").cat.codes
+            expected = codes.where(codes >= 0, np.nan)
+        else:
+            expected = column.astype(float)
+        np.testing.assert_array_equal(examples.x[:, number], expected.to_numpy(np.float32))
+    np.testing.assert_array_equal(examples.y[:, 0], table["target"].to_numpy(np.float32))
+
+
+def test_a_column_that_becomes_text_late_is_text_from_the_start(csv):
+    rows = 300_000  # more than pandas looks at in one piece
+    examples = csv("a,y\n" + "1,0\n" * rows + "x,1\n" * 2, target="y")
+    assert examples.categorical == (0,)
+    assert examples.x[:, 0].sum() == 2  # the code of x; that of 1 is 0
+
+
+def test_spaces_behind_separators_are_no_part_of_texts(csv):
+    examples = csv("a, b\n1, x\n2, y\n", target="b")
+    assert examples.classes == ["x", "y"]
+
+
+MANY = "day,y\n" + "".join(f"d{n},{n % 2}\n" for n in range(1002)) + "d0,0\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "message"),
+    [
+        (FLOWERS, {}, r"dataset\.target=NAME.*width, colour"),
+        (FLOWERS, dict(target="knd"), "no column.*Did you mean kind"),
+        (FLOWERS, dict(target="kind", separator="semicolon"), "a sign of another separator"),
+        (FLOWERS, dict(target="kind", drop=["kind"]), "drop: 'kind' is no column"),
+        (FLOWERS, dict(target="kind", numeric=["size"]), "numeric: 'size' is no column"),
+        (FLOWERS, dict(target="kind", numeric=["colour"]), r"'red' in .*'colour' is no number"),
+        (FLOWERS, dict(target="kind", numeric=["wild"], categorical=["wild"]), "'wild' is in data"),
+        (FLOWERS, dict(target="kind", task="regression"), "'rose' in column 'kind' is no number"),
+        (FLOWERS, dict(target="kind", task="binary"), "3 different values, and task binary needs"),
+        (FLOWERS, dict(target=["kind", "wild"], task="binary"), "names several columns"),
+        (FLOWERS, dict(target=["kind", "wild"]), "'rose' in column 'kind' is no number"),
+        (FLOWERS, dict(target="petals"), "petals is missing in 1 of 5 rows.*drop_unlabelled=true"),
+        (FLOWERS, dict(target="kind", drop="width colour wild petals".split()), "no column left"),
+        ("a,b\n1,\n2,\n", dict(target="b", drop_unlabelled=True), "missing in 2 of 2 rows"),
+        ("a,b\n1,x\n2,x\n", dict(target="b"), "1 different values"),
+        ("a,b,a\n1,2,3\n", dict(target="b"), "two columns are called 'a'"),
+        ("a,b\n1,2,3\n1,2,3\n", dict(target="b"), "no table"),
+        ("a,b\n1,2\n1,2,3\n", dict(target="b"), "no table"),
+        ('a,b\n"1,2\n', dict(target="b"), "no table"),
+        ("", dict(target="b"), "no table"),
+        ("a,b\n", dict(target="b"), "no rows"),
+        ("a,b\né,1\n".encode("latin-1"), dict(target="b"), "not text in UTF-8.*iconv"),
+        ("é,b\n2,1\n".encode("latin-1"), dict(target="b"), "not text in UTF-8.*iconv"),
+        (b"\x1f\x8b junk", dict(target="b"), "not text in UTF-8"),
+        ("a,b\n1e999,x\n2,y\n", dict(target="b"), "infinite inputs"),
+        ("a,b\n1e39,x\n2,y\n", dict(target="b"), "infinite inputs"),
+        (MANY, dict(target="y"), r"column 'day' has 1,002 different texts.*dataset\.drop=\[day\]"),
+        ("day,y\nmon,1\ntue,2\nwed,1\n", dict(target="y"), "3 different texts in 3 rows"),
+    ],
+)
+def test_a_csv_that_cannot_be_used_is_refused(csv, text, settings, message):
+    with pytest.raises(UserError, match=message):
+        csv(text, **settings)
+
+
+def test_a_column_of_many_texts_can_be_insisted_on(csv):
+    assert csv(MANY, target="y", categorical=["day"]).x.max() == 1001
+    assert csv(MANY.replace("d", ""), target="y").categorical == ()  # numbers are no texts
+
+
+def test_a_truncated_gzip_is_refused(tmp_path):
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(os.urandom(2000).hex().encode())[:-100])
+    with pytest.raises(UserError, match="cannot be read"):
+        tables.csv(path=str(tmp_path / "a.csv.gz"), target="b")
+
+
+def test_a_path_is_looked_for_in_the_working_folder_then_in_data_dir(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.csv").write_text("x,y\n1,0\n2,1\n")
+    assert tables.csv(tmp_path / "data", path="a.csv", target="y").x[0, 0] == 1
+    (tmp_path / "a.csv").write_text("x,y\n3,0\n4,1\n")
+    assert tables.csv(tmp_path / "data", path="a.csv", target="y").x[0, 0] == 3
+    with pytest.raises(UserError, match=r"no b\.csv nor .*data.b\.csv"):
+        tables.csv(tmp_path / "data", path="b.csv", target="y")
+    with pytest.raises(UserError, match=r"dataset\.path="):
+        tables.csv(target="y")
+
+
+# ---------------------------------------------------------------- npz
+
+
+@pytest.fixture
+def npz(tmp_path):
+    """Read arrays from a file; settings by the name of their parameter."""
+
+    def read(arrays, **settings):
+        np.savez(tmp_path / "a.npz", **arrays)
+        examples = tables.npz(path=str(tmp_path / "a.npz"), **settings)
+        check(examples, "npz")
+        return examples
+
+    return read
+
+
+@pytest.mark.parametrize(
+    ("y", "override", "task", "expected", "classes"),
+    [
+        ([0, 2, 1, 0], "auto", "classification", [0, 2, 1, 0], ["0", "1", "2"]),
+        ([7, 3, 7, 3], "auto", "binary", [1, 0, 1, 0], ["3", "7"]),
+        ([7, 3, 7, 3], "classification", "classification", [1, 0, 1, 0], ["3", "7"]),
+        ([True, False, True, True], "auto", "binary", [1, 0, 1, 1], ["False", "True"]),
+        (["b", "a", "c", "b"], "auto", "classification", [1, 0, 2, 1], ["a", "b", "c"]),
+        ([0.5, 1, 2, 3], "auto", "regression", [[0.5], [1], [2], [3]], []),
+        ([5, 1, 2, 3], "regression", "regression", [[5], [1], [2], [3]], []),
+        ([[0.5, 1]] * 4, "auto", "regression", [[0.5, 1]] * 4, []),
+        ([[0, 1, 1]] * 4, "auto", "multi_label", [[0, 1, 1]] * 4, ["0", "1", "2"]),
+        (
+            [[[0, 5], [5, 9]]] * 4, "auto", "segmentation", [[[0, 1], [1, 2]]] * 4, ["0", "5", "9"],
+        ),
+    ],
+)  # fmt: skip
+def test_the_task_of_an_npz(npz, y, override, task, expected, classes):
+    x = np.arange(16, dtype=np.float64).reshape(4, 1, 2, 2)
+    examples = npz({"x": x, "y": y}, task=override)
+    assert np.array_equal(examples.x, x)
+    assert examples.x.dtype == np.float32
+    assert (examples.task, examples.classes) == (task, classes)
+    assert examples.y.tolist() == expected
+    assert examples.y.dtype == (np.float32 if task == "regression" else np.int64)
+
+
+def test_an_npz_brings_a_test_set_and_the_range_of_bytes(tmp_path, draw):
+    x = draw.integers(0, 256, (9, 3, 4, 4), dtype=np.uint8)
+    y = np.arange(9) % 3
+    np.savez(tmp_path / "m.npz", a=x[:6], b=y[:6], a_test=x[6:], b_test=y[6:])
+    path = f"dataset.path={tmp_path}/m.npz"
+    examples = data.read(compose(["dataset=npz", path, "dataset.x=a", "dataset.y=b"]))
+    assert np.array_equal(examples.x, x)
+    assert examples.x.dtype == np.uint8
+    assert np.array_equal(examples.y, y)
+    assert (examples.test, examples.low, examples.high) == (3, 0.0, 255.0)
+
+
+X, Y = np.zeros((4, 2)), np.arange(4)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "settings", "message"),
+    [
+        ({"x": X}, {}, "y is not a file in the archive, which has x"),
+        ({"x": X, "y": Y, "x_test": X}, {}, "y_test is not a file"),
+        ({"x": X, "y": Y[:3]}, {}, "4 inputs but 3 targets"),
+        ({"x": X, "y": Y, "x_test": X[:, :1], "y_test": Y}, {}, "do not fit together"),
+        ({"x": X, "y": Y, "x_test": X[:3], "y_test": Y}, {}, "3 inputs but 4 targets"),
+        ({"x": X[:, 0], "y": Y}, {}, r"numbers \(N, …\)"),
+        ({"x": X.astype(str), "y": Y}, {}, r"numbers \(N, …\)"),
+        ({"x": X, "y": Y * 1j}, {}, "complex128"),
+        ({"x": X, "y": np.zeros((4, 2, 2, 2), int)}, {}, "do not fit task"),
+        ({"x": X, "y": np.zeros((4, 2), int)}, dict(task="binary"), "do not fit task binary"),
+        ({"x": X, "y": Y.astype(str)}, dict(task="regression"), "do not fit task regression"),
+        ({"x": X, "y": np.full((4, 2), 3)}, {}, "0 or 1"),
+        ({"x": X, "y": Y * 0}, {}, "1 different values"),
+        ({"x": X, "y": Y}, dict(task="binary"), "4 different values"),
+    ],
+)
+def test_an_npz_that_cannot_be_used_is_refused(npz, arrays, settings, message):
+    with pytest.raises(UserError, match=message):
+        npz(arrays, **settings)
+
+
+def test_an_npz_of_objects_is_not_unpickled(tmp_path, npz):
+    flag = tmp_path / "called"
+    hostile = np.array([Calls(os.system, f"touch {flag}")] * 4, dtype=object)
+    with pytest.raises(UserError, match=r"refused.*allow_pickle=False"):
+        npz({"x": X, "y": hostile})
+    assert not flag.exists()
+
+
+def npy(shape, content=b""):
+    head = str({"descr": "<f8", "fortran_order": False, "shape": shape}).encode()
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head + content
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda raw: b"",
+        lambda raw: raw[:100],
+        lambda raw: raw[:60] + bytes(100) + raw[160:],
+        lambda raw: raw.replace(b"<i8", b"<x8"),
+        lambda raw: pickle.dumps({"x": 1}),
+        lambda raw: zipped({"x.npy": npy((10**15,)), "y.npy": npy((1,))}),  # announced, not there
+        lambda raw: zipped({"x.npy": npy((4, 2), bytes(9)), "y.npy": npy((1,))}),
+        lambda raw: zipped({"x.npy": b"junk", "y.npy": b"junk"}),
+    ],
+)
+def test_a_damaged_npz_is_refused(tmp_path, spoil):
+    np.savez(tmp_path / "a.npz", x=X, y=Y)
+    raw = (tmp_path / "a.npz").read_bytes()
+    (tmp_path / "a.npz").write_bytes(spoil(raw))
+    with pytest.raises(UserError, match=r"a\.npz"):
+        check(tables.npz(path=str(tmp_path / "a.npz")), "npz")
+
+
+def zipped(members):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return packed.getvalue()
+
+
+# ---------------------------------------------------------------- a folder of images
+
+
+@pytest.fixture
+def pil():
+    return pytest.importorskip("PIL.Image")
+
+
+@pytest.fixture
+def photographs(tmp_path, pil, draw):
+    """Write 8×8 images (N, 8, 8, 3) of classes, as PNG files that lose nothing."""
+
+    def write(folder, classes):
+        written = {}
+        for name, count in classes.items():
+            (tmp_path / folder / name).mkdir(parents=True)
+            written[name] = draw.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+            for number, pixels in enumerate(written[name]):
+                pil.fromarray(pixels).save(tmp_path / folder / name / f"{number}.png")
+        return written
+
+    return write
+
+
+def test_image_folder_equals_what_was_written(tmp_path, photographs):
+    written = photographs("mine", {"dog": 2, "cat": 3, "ant": 1})
+    (tmp_path / "mine" / "cat" / ".hidden").write_text("left out")
+    examples = data.read(
+        compose(["dataset=image_folder", f"dataset.path={tmp_path}/mine", "dataset.size=8"])
+    )
+    expected = np.concatenate([written[name] for name in ("ant", "cat", "dog")])
+    assert np.array_equal(examples.x, expected.transpose(0, 3, 1, 2))
+    assert examples.y.tolist() == [0, 1, 1, 1, 2, 2]
+    assert examples.classes == ["ant", "cat", "dog"]
+    assert (examples.task, examples.high, examples.test) == ("classification", 255.0, 0)
+
+
+def test_image_folder_with_train_and_test(tmp_path, photographs):
+    train = photographs("mine/train", {"a": 3, "b": 2})
+    test = photographs("mine/test", {"a": 1, "b": 1})
+    examples = images.image_folder(path=str(tmp_path / "mine"), size=8)
+    assert (examples.test, examples.task) == (2, "binary")
+    assert examples.y.tolist() == [0, 0, 0, 1, 1, 0, 1]
+    assert np.array_equal(examples.x[0], train["a"][0].transpose(2, 0, 1))
+    assert np.array_equal(examples.x[-1], test["b"][0].transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("shape", [(20, 60), (60, 20)])
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (2, "LA"), (3, "RGB"), (4, "RGBA")])
+def test_the_shorter_side_is_scaled_and_the_middle_cut(tmp_path, pil, draw, shape, channels, mode):
+    photograph = pil.fromarray(draw.integers(0, 256, (*shape, 3), dtype=np.uint8))
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        photograph.save(tmp_path / name / "x.png")
+    x = images.image_folder(path=str(tmp_path), size=10, channels=channels).x
+    height, width = shape
+    scaled = photograph.convert(mode).resize((width // 2, height // 2), pil.Resampling.BILINEAR)
+    left, upper = (scaled.width - 10) // 2, (scaled.height - 10) // 2
+    expected = np.asarray(scaled.crop((left, upper, left + 10, upper + 10)))
+    assert np.array_equal(x[1], expected.reshape(10, 10, channels).transpose(2, 0, 1))
+
+
+def test_an_image_is_turned_as_its_camera_noted(tmp_path, pil):
+    pixels = np.zeros((4, 4, 3), np.uint8)
+    pixels[0] = 255  # a light upper edge
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        image = pil.fromarray(pixels)
+        exif = image.getexif()
+        exif[0x0112] = 6  # the camera lay on its side: turn clockwise
+        image.save(tmp_path / name / "x.png", exif=exif)
+    x = images.image_folder(path=str(tmp_path), size=4).x
+    assert (x[0, :, :, -1] == 255).all()
+    assert (x[0, :, :, :-1] == 0).all()
+
+
+def test_damaged_images_are_named(tmp_path, photographs, pil, monkeypatch):
+    photographs("mine", {"a": 2, "b": 2})
+    folder = tmp_path / "mine"
+    (folder / "a" / "0.png").write_bytes((folder / "a" / "0.png").read_bytes()[:60])
+    (folder / "b" / "notes.txt").write_text("no image")
+    with pytest.raises(UserError, match=r"2 of 5 files.*a/0\.png.*b/notes\.txt"):
+        images.image_folder(path=str(folder))
+
+
+def test_an_image_of_too_many_pixels_is_refused(tmp_path, photographs, pil, monkeypatch):
+    photographs("mine", {"a": 1, "b": 1})
+    monkeypatch.setattr(pil, "MAX_IMAGE_PIXELS", 50)  # of 64
+    with pytest.raises(UserError, match=r"2 of 2 files.*decompression bomb"):
+        images.image_folder(path=str(tmp_path / "mine"))
+
+
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        ([], "none: at least two"),
+        (["a"], "at least two"),
+        (["train/a", "train/b"], "Give one for each class, or train and test alone"),
+        (["train/a", "train/b", "val/a", "test/a"], "train and test alone"),
+        (["train/a", "train/b", "test/a", "test/c"], "the same in train and test"),
+    ],
+)
+def test_folders_that_are_no_classes_are_refused(tmp_path, folders, message):
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+    with pytest.raises(UserError, match=message):
+        images.image_folder(path=str(tmp_path))

@@ -1,0 +1,147 @@
+"""Where the batches come from: memory or a loader, the same either way; and streams in order."""
+
+import numpy as np
+import pytest
+import torch
+
+from trainlab import data, run
+from trainlab.config import UserError, compose
+from trainlab.data.examples import Examples
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def rows(tmp_path):
+    """metrics.csv of a run, less its clock."""
+
+    def train(name, *overrides):
+        config = compose(
+            [
+                "quiet=true",
+                f"output_dir={tmp_path / name}",
+                "epochs=3",
+                "max_examples=300",
+                *overrides,
+            ]
+        )
+        (outcome,) = run.train([config])
+        assert outcome.status == "done", outcome.reason
+        lines = (outcome.run.path / "metrics.csv").read_text().splitlines()
+        return [line.split(",")[:-2] for line in lines], outcome.run.id
+
+    return train
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        [],
+        ["dataset=diabetes"],
+        [
+            "arch=cnn",
+            "norm=batch",
+            "norm.exact=true",
+            "augment=[crop,mixup]",
+            "augment.crop.padding=1",
+        ],
+        ["preprocess=pca_whiten", "preprocess.pca_whiten.components=9", "act=selu"],
+    ],
+    ids=lambda recipe: "+".join(recipe) or "default",
+)
+def test_streamed_runs_equal_runs_in_memory(rows, recipe):
+    inside = rows("inside", "in_memory=true", *recipe)
+    for workers in (0, 2):
+        streamed = rows(f"{workers}", "in_memory=false", f"loader_workers={workers}", *recipe)
+        assert streamed == inside
+
+
+def test_a_stack_is_streamed_too(tmp_path):
+    def train(name, *overrides):
+        common = [f"output_dir={tmp_path / name}", "quiet=true", "epochs=2", "max_examples=200"]
+        configs = [compose([*common, *overrides, f"seed={seed}"]) for seed in range(3)]
+        return [outcome.run.result()["val_loss"] for outcome in run.train(configs)]
+
+    assert train("a", "in_memory=false", "loader_workers=1") == train("b", "in_memory=true")
+
+
+def test_what_does_not_fit_is_streamed(monkeypatch):
+    config = compose([])
+    examples = data.read(config)
+    monkeypatch.setattr(data, "_free_memory", lambda: 12 * examples.x.size + 1)
+    assert data.fits(examples, config, CPU)
+    assert data.prepare(examples, config, CPU).x is not None
+    monkeypatch.setattr(data, "_free_memory", lambda: 12 * examples.x.size - 1)
+    assert not data.fits(examples, config, CPU)
+    assert data.prepare(examples, config, CPU).x is None
+    monkeypatch.setattr(data, "_free_memory", lambda: None)  # a system that does not tell
+    assert data.fits(examples, config, CPU)
+
+
+def test_it_is_said_aloud(trainlab, monkeypatch):
+    monkeypatch.setattr(data, "_free_memory", lambda: 1000)
+    answer = trainlab("train", "epochs=1", "max_examples=100")
+    assert "read batch by batch" in answer.err
+    monkeypatch.undo()
+    assert "batch by batch" not in trainlab("train", "epochs=1", "fresh=true").err
+
+
+# ---------------------------------------------------------------- online
+
+
+def stream(n=1200):
+    """A rule that turns around in the middle of the stream."""
+    x = torch.randn(n, 3, generator=torch.Generator().manual_seed(0)).numpy()
+    y = (x[:, 0] > 0).astype(np.int64)
+    y[n // 2 :] = 1 - y[n // 2 :]
+    return Examples(x, y, "binary", ["no", "yes"])
+
+
+@pytest.fixture
+def online(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "read", lambda config: stream())
+
+    def train(*overrides):
+        typed = ["online=true", "epochs=10", "batch_size=10", "arch=linear", "preprocess=none"]
+        typed += ["quiet=true", f"output_dir={tmp_path}", "optimizer=sgd", "optimizer.lr=0.5"]
+        (outcome,) = run.train([compose([*typed, *overrides])])
+        path = outcome.run.path / "metrics.csv"
+        return np.genfromtxt(path, delimiter=",", names=True)
+
+    return train
+
+
+def test_the_prequential_error_rises_at_the_change_and_falls_again(online):
+    accuracy = online()["train_accuracy"]
+    assert len(accuracy) == 10
+    assert accuracy[5] > 0.9  # twelve windows of 100; the last before the change is the sixth
+    assert accuracy[6] < 0.8
+    assert accuracy[9] > 0.9
+
+
+def test_it_equals_test_then_train_by_hand(online):
+    """Logistic regression, every batch predicted before it is learnt."""
+    accuracy = online("init=zeros")["train_accuracy"]
+    examples = stream()
+    w, b, right = np.zeros(3), 0.0, []
+    for start in range(0, 1000, 10):
+        x, y = examples.x[start : start + 10].astype(float), examples.y[start : start + 10]
+        logit = x @ w + b
+        right += list((logit > 0) == y)
+        error = 1 / (1 + np.exp(-logit)) - y
+        w -= 0.5 * error @ x / 10
+        b -= 0.5 * error.mean()
+    np.testing.assert_allclose(accuracy, np.reshape(right, (10, 100)).mean(1), atol=1e-6)
+
+
+def test_validation_is_the_next_window_and_the_test_the_last():
+    config = compose(["online=true", "epochs=10", "preprocess=none"])
+    prepared = data.prepare(stream(), config, CPU)
+    assert prepared.windows.shape == (12, 100)
+    assert prepared.windows.flatten().tolist() == list(range(1200))
+    assert prepared.splits["test"].tolist() == list(range(1100, 1200))
+
+
+def test_a_stream_too_short():
+    with pytest.raises(UserError, match="too few"):
+        data.prepare(stream(20), compose(["online=true", "epochs=10"]), CPU)

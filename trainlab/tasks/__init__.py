@@ -1,0 +1,73 @@
+"""Tasks: what the outputs mean, the loss per example, and the metrics.
+
+A task is made from the data by `of`. Shapes: R runs, B examples of a batch, N of a split; runs
+never mix. Outputs of a model, and targets:
+
+    classification  (R, B, C)        (R, B)          C exclusive classes
+    binary          (R, B, 1)        (R, B)          two of them, one logit
+    multi_label     (R, B, L)        (R, B, L)       L labels, each there (1) or not (0)
+    regression      (R, B, K)        (R, B, K)       K numbers, standardized for training
+    segmentation    (R, B, C, H, W)  (R, B, H, W)    a class for each pixel
+    reconstruction  (R, B, *shape)   (R, B, *shape)  the inputs themselves
+    words           (R, B, V)        (R, B)          one of V words
+
+What a task has:
+
+    names                                           of the metrics; `loss` comes first
+    loss(outputs, y, smoothing, draw) -> (R, B)     what is minimized, per example
+    sums(outputs, losses, y) -> {name: (R, …)}      statistics that add up over batches
+    metrics(sums of all batches) -> {name: (R,)}    what tables show
+    extra                                           names of those that need a split as a whole
+    whole(outputs (R, N, …), y) -> {name: (R,)}     these
+    predictions(outputs (1, N, …)) -> {column: list}  what `trainlab predict` writes into a table
+    report(outputs (R, N, …), y) -> [{name: …}]     of each run: lists and numbers for result.json
+
+`smoothing` is the share of the target that label smoothing spreads over all classes: a number, or a
+column (R, 1). `draw(shape)` gives uniform numbers (R, *shape) to losses that are a matter of
+chance. Only `report` reads tensors back from the device. What is 0/0, such as the F1 of a label
+that neither occurs nor is predicted, is NaN, in a report None; means over classes leave it out.
+"""
+
+import math
+
+from trainlab.config import UserError
+from trainlab.data import Data
+from trainlab.tasks.classes import Binary, Classification, MultiLabel, Segmentation
+from trainlab.tasks.ensemble import Ensemble
+from trainlab.tasks.numbers import Reconstruction, Regression
+from trainlab.tasks.task import Task
+from trainlab.tasks.words import Words
+
+_KINDS = {
+    "classification": Classification,
+    "binary": Binary,
+    "multi_label": MultiLabel,
+    "regression": Regression,
+    "segmentation": Segmentation,
+    "reconstruction": Reconstruction,
+    "words": Words,
+}
+
+
+def of(data: Data, loss: str = "auto", ensemble: bool = False) -> Task | Ensemble:
+    """The task of the data with the loss of that name; for the outputs of k models if `ensemble`.
+
+    Raises UserError where the task has no such loss.
+    """
+    kind = _KINDS[data.task]
+    if loss not in ("auto", *kind.losses):
+        raise UserError(
+            f"loss={loss} does not fit these data, whose task is {data.task}; "
+            f"valid: auto, {', '.join(kind.losses)}."
+        )
+    task = kind(data, kind.losses[0] if loss == "auto" else loss)
+    return Ensemble(task) if ensemble else task
+
+
+def outputs_of(data: Data) -> int:
+    """How many numbers a model gives for an example; in a segmentation, for each pixel."""
+    if data.task == "binary":
+        return 1
+    if data.task == "regression":
+        return len(data.target_scale)
+    return math.prod(data.shape) if data.task == "reconstruction" else len(data.classes)
