@@ -1,6 +1,7 @@
 """What tests share: one torch thread, an empty working folder, trainlab called as a user would."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -47,7 +48,13 @@ def trainlab(folder, capfd) -> Callable[..., Answer]:
 
     def call(*arguments: str) -> Answer:
         capfd.readouterr()
-        code = cli.main(list(arguments))
+        root = logging.getLogger()
+        before = root.level, list(root.handlers)
+        try:
+            code = cli.main(list(arguments))
+        finally:  # Hydra's --info turns its log on, for good
+            root.setLevel(before[0])
+            root.handlers[:] = before[1]
         out, err = capfd.readouterr()
         return Answer(code, out, err)
 

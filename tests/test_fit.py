@@ -35,7 +35,7 @@ def weights(outcome, which="last"):
 
 def numbers(outcome):
     result = outcome.run.result()
-    return {k: v for k, v in result.items() if k != "seconds" and not isinstance(v, str)}
+    return {k: v for k, v in result.items() if k != "seconds" and isinstance(v, int | float)}
 
 
 def same_weights(one, other):
