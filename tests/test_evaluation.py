@@ -2,8 +2,13 @@
 
 import json
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
+
+from trainlab import data
+from trainlab.config import compose
 
 TYPED = ["epochs=3", "max_examples=300"]
 
@@ -52,7 +57,7 @@ def test_errors_of_one_paragraph(trainlab, folder):
     for arguments, says in [
         ([], "Usage: trainlab eval RUN"),
         (["nowhere"], "nowhere is no run"),
-        ([str(run.path), "dataset=moons"], "trained on inputs of shape [1, 8, 8]"),
+        ([str(run.path), "dataset=moons"], "these data have upper as well"),
         ([str(run.path), "--what"], "Usage"),
     ]:
         answer = trainlab("eval", *arguments)
@@ -84,3 +89,36 @@ def test_damaged_files_and_settings_that_are_fixed(trainlab):
     assert "data.pt is damaged" in trainlab("eval", str(run.path)).err
     (run.path / "config.yaml").write_text("[]")
     assert "no config of a run" in trainlab("eval", str(run.path)).err
+
+
+def test_another_table_keeps_the_runs_codes_and_classes(trainlab, folder):
+    """Other order of columns, fewer categories and classes: the same rows, the same predictions."""
+    rows = [("Rome", 1, "no"), ("Oslo", 2, "yes"), ("Bern", 3, "maybe"), ("Oslo", 5, "no")] * 12
+    table = pd.DataFrame(rows, columns=["city", "size", "bought"])
+    table["size"] += np.arange(len(table)) % 7
+    table.to_csv(folder / "train.csv", index=False)
+    few = table[table["city"] != "Bern"][["size", "bought", "city"]]
+    few.to_csv(folder / "few.csv", index=False)
+    run = trainlab(
+        "train", "dataset=csv", "dataset.path=train.csv", "dataset.target=bought", "epochs=3"
+    )
+    assert run.code == 0, run.err
+    answer = trainlab("eval", str(run.path), "dataset.path=few.csv", "--json")
+    assert answer.code == 0, answer.err
+    scores = json.loads(answer.out)
+    call = ["predict", str(run.path), "--input", "few.csv", "--output", "out.csv"]
+    assert trainlab(*call).code == 0
+    right = pd.read_csv(folder / "out.csv")["prediction"].to_numpy() == few["bought"].to_numpy()
+    shares = {name: split["accuracy"] for name, split in scores.items()}
+    sizes = {name: len(part) for name, part in splits_of(folder / "few.csv").items()}
+    total = sum(shares[name] * sizes[name] for name in sizes) / len(few)
+    assert total == pytest.approx(right.mean())
+    pd.concat([few, few.assign(bought="never")]).to_csv(folder / "new.csv", index=False)
+    assert "have never as well" in trainlab("eval", str(run.path), "dataset.path=new.csv").err
+    few[["size", "bought"]].to_csv(folder / "less.csv", index=False)
+    assert "no column city" in trainlab("eval", str(run.path), "dataset.path=less.csv").err
+
+
+def splits_of(path):
+    config = compose(["dataset=csv", f"dataset.path={path}", "dataset.target=bought"])
+    return data.split_of(data.read(config), config)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from trainlab import data, tasks
 from trainlab.config import Config, UserError, compose
+from trainlab.data.examples import aligned
 from trainlab.data.tables import like, npz_inputs
 from trainlab.fit import evaluate
 from trainlab.run import build_model, pick_device
@@ -68,7 +69,8 @@ def evaluated(
     """
     run = Finished.open(folder, overrides)
     config = run.config
-    examples = data.prepare(data.read(config), config, run.device, run.saved)
+    raw = aligned(data.read(config), run.saved)
+    examples = data.prepare(raw, config, run.device, run.saved)
     stack = Stack([run.model(examples)], run.device)
     recipe = recipe_of([config], stack, examples)
     found, reports = {}, {}

@@ -305,12 +305,13 @@ def split(
         strata = [pool]
     else:
         labels = examples.y[: len(pool)]
-        strata = [pool[labels == c] for c in range(len(examples.classes))]
+        strata = [pool[labels == c] for c in range(len(examples.classes)) if (labels == c).any()]
     parts: dict[str, list[np.ndarray]] = {"train": [], "val": [], "test": []}
-    for c, stratum in enumerate(strata):
+    for stratum in strata:
         needed = 2 if own_test else 3
         if len(stratum) < needed:
-            what = f"class {examples.classes[c]}" if examples.classes else "the dataset"
+            stratified = len(strata) > 1
+            what = f"class {examples.classes[examples.y[stratum[0]]]}" if stratified else "it"
             raise UserError(
                 f"Too small to split: {what} has {len(stratum)} examples, and training, validation"
                 f"{'' if own_test else ' and test'} need at least one each. Use more examples"

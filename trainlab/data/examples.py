@@ -1,7 +1,8 @@
 """What a dataset gives."""
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -47,6 +48,40 @@ class Examples:
             digest.update(f"{array.dtype}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
+
+
+def aligned(examples: Examples, saved: dict[str, Any]) -> Examples:
+    """The examples with the columns, the codes and the classes that a run has `saved`.
+
+    Another file of the same table may have its columns in another order, other categories or
+    classes, and so other codes. Raises UserError where a column is missing, or a class is new.
+    """
+    if saved["columns"] and set(saved["columns"]) - set(examples.columns):
+        missing = sorted(set(saved["columns"]) - set(examples.columns))
+        raise UserError(f"These data have no column {', '.join(missing)}, as the run's have.")
+    x, y = examples.x, examples.y
+    if examples.columns and saved["columns"]:
+        x = x[:, [examples.columns.index(name) for name in saved["columns"]]].copy()
+        here = dict(zip(examples.categorical, examples.categories, strict=False))
+        for column, known in zip(saved["categorical"], saved["categories"], strict=False):
+            names = here.get(examples.columns.index(saved["columns"][column]), ())
+            codes = [known.index(name) if name in known else np.nan for name in names] + [np.nan]
+            found = np.nan_to_num(x[:, column], nan=len(names)).astype(int)
+            x[:, column] = np.asarray(codes, np.float32)[found]
+    task = examples.task
+    if task in ("classification", "binary") and examples.classes != saved["classes"]:
+        new = [name for name in examples.classes if name not in saved["classes"]]
+        if new:
+            raise UserError(
+                f"The run knows the classes {', '.join(saved['classes'])}; these data have "
+                f"{new[0]} as well."
+            )
+        y = np.asarray([saved["classes"].index(name) for name in examples.classes])[y]
+        task = saved["task"]  # of three classes two may be left
+    return replace(
+        examples, x=x, y=y, task=task, classes=saved["classes"], columns=tuple(saved["columns"]),
+        categorical=tuple(saved["categorical"]), categories=tuple(saved["categories"]),
+    )  # fmt: skip
 
 
 def check(examples: Examples, name: str) -> None:
