@@ -9,10 +9,10 @@ import copy
 import shutil
 import tempfile
 import time
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from benchmarks.measure import Comparison, interleave, show
 from trainlab import data, run
@@ -24,12 +24,7 @@ def plain(config: Config, make_optimizer) -> float:
     torch.manual_seed(config["seed"])
     start = time.perf_counter()
     examples = data.prepare(data.read(config), config, torch.device("cpu"))
-    layers: list[nn.Module] = [nn.Flatten()]
-    width = examples.x[0].numel()
-    for units in config["arch"]["hidden"]:
-        layers += [nn.Linear(width, units), nn.ReLU()]
-        width = units
-    model = nn.Sequential(*layers, nn.Linear(width, examples.outputs))
+    model = run.build_model(config, examples)
     optimizer = make_optimizer(model.parameters())
     x, y, splits = examples.x, examples.y, examples.splits
     best, best_loss = None, float("inf")
@@ -85,6 +80,7 @@ def adam(parameters) -> torch.optim.Optimizer:
 
 DIGITS = ["arch.hidden=[100,100]", "batch_size=32", "epochs=30"]
 # The size of MNIST, in random pixels: speed does not depend on what they show.
+CONVOLUTIONS = ["batch_size=32", "epochs=2", "norm=batch", "optimizer=momentum"]
 LARGE = ["arch.hidden=[300,100]", "batch_size=128", "epochs=5"]
 
 
@@ -121,13 +117,28 @@ def main() -> None:
     large = data.Examples(
         pixels.numpy(), labels.numpy(), "classification", [str(c) for c in range(10)]
     )
-    read, data.read = data.read, lambda config: large
+
+    def some(config: Config) -> data.Examples:
+        count = config["max_examples"] or len(large.x)
+        return replace(large, x=large.x[:count], y=large.y[:count])
+
+    read, data.read = data.read, some
     try:
-        comparisons.append(
+        comparisons += [
             compare(
                 "784-300-100-10, momentum", [*LARGE, "optimizer=momentum"], momentum, 1.02, rounds=9
-            )
-        )
+            ),
+            compare(
+                "cnn, batch norm, 28×28, momentum",
+                [*CONVOLUTIONS, "arch=cnn", "max_examples=2500"],
+                momentum, 1.02, rounds=9,
+            ),
+            compare(
+                "resnet-8, 28×28, momentum",
+                [*CONVOLUTIONS, "arch=resnet", "arch.depth=8", "max_examples=1500"],
+                momentum, 1.02, rounds=9,
+            ),
+        ]  # fmt: skip
     finally:
         data.read = read
     shutil.rmtree(folder, ignore_errors=True)

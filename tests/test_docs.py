@@ -15,7 +15,9 @@ def blocks(document):
     return BLOCK.findall((ROOT / document).read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/recipes.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "CONTRIBUTING.md", "docs/recipes.md", "docs/data.md"]
+)
 def test_the_commands_shown_run(trainlab, folder, document):
     shown = blocks(document)
     for kind, text in shown:
@@ -42,7 +44,13 @@ def test_every_make_target_the_readme_names_exists():
 
 
 def test_links_lead_somewhere():
-    for document in ("README.md", "CONTRIBUTING.md", "docs/runs.md", "docs/recipes.md"):
+    for document in (
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/runs.md",
+        "docs/recipes.md",
+        "docs/data.md",
+    ):
         text = (ROOT / document).read_text(encoding="utf-8")
         for link in re.findall(r"\]\(([^)#:]+)\)", text):
             assert ((ROOT / document).parent / link).exists(), link

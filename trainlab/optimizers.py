@@ -296,16 +296,18 @@ def _adam(
     beta2: Number,
     eps: Number,
     amsgrad: bool = False,
+    weight_decay: Number = 0.0,
 ) -> None:
     """The step of adam, amsgrad and adamw."""
 
     def kernel(w: list, g: list, m: list, v: list, largest: list, *rest: Any, **numbers: Any):
         largest = largest if amsgrad else []
-        torch._fused_adam_(w, g, m, v, largest, *rest, amsgrad=amsgrad, **numbers)
+        torch._fused_adamw_(w, g, m, v, largest, *rest, amsgrad=amsgrad, **numbers)
 
     memories = [state["m"], state["v"], state["largest" if amsgrad else "v"]]
-    numbers = dict(beta1=beta1, beta2=beta2, eps=eps, weight_decay=0.0)
+    numbers = dict(beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay)
     if not _in_one_pass(kernel, [w, g, *memories], lr, state, **numbers):
+        w.mul_(_as(1 - lr * weight_decay, w))
         direction, scale = _direction(g, state, beta1, beta2, eps, amsgrad)
         _descend(w, direction, lr * scale)
 
@@ -356,8 +358,7 @@ def adamw(
 
     Equals torch.optim.AdamW.
     """
-    w.mul_(_as(1 - lr * weight_decay, w))
-    _adam(w, g, state, lr, beta1, beta2, eps)
+    _adam(w, g, state, lr, beta1, beta2, eps, weight_decay=weight_decay)
 
 
 def nadam(

@@ -7,6 +7,7 @@ from torch import nn
 
 from trainlab import data
 from trainlab.config import Config
+from trainlab.layout import LAYERS
 from trainlab.run import build_model
 
 
@@ -28,18 +29,21 @@ def layers(model: nn.Module, shape: tuple[int, ...]) -> list[Layer]:
 
     def note(name: str):
         def hook(layer: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
-            own = list(layer.parameters(recurse=False))
+            whole = isinstance(layer, LAYERS)  # a re-parametrized weight lies deeper
+            own = list(layer.parameters(recurse=whole))
             trainable = sum(p.numel() for p in own if p.requires_grad)
             fixed = sum(p.numel() for p in own if not p.requires_grad)
-            fixed += sum(b.numel() for b in layer.buffers(recurse=False) if b.is_floating_point())
+            fixed += sum(b.numel() for b in layer.buffers(recurse=whole) if b.is_floating_point())
             rows.append(
                 Layer(name, type(layer).__name__, tuple(output.shape[1:]), trainable, fixed)
             )
 
         return hook
 
+    inside = tuple(f"{n}." for n, layer in model.named_modules() if isinstance(layer, LAYERS) and n)
     for name, layer in model.named_modules():
-        if not list(layer.children()):
+        own = list(layer.parameters(recurse=False))
+        if (own or not list(layer.children())) and not name.startswith(inside):
             hooks.append(layer.register_forward_hook(note(name)))
     model.eval()
     with torch.no_grad():
