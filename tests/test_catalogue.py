@@ -27,6 +27,7 @@ NEEDS = {
     ("arch", "skipgram"): ["dataset=toy_corpus"],
     ("arch", "cbow"): ["dataset=toy_corpus", "dataset.model=cbow"],
     ("arch", "multi_input"): ["dataset=pair"],
+    ("arch", "multi_label"): ["dataset=tags"],
     ("arch", "mlp_deep"): ["init=orthogonal"],  # or the first layers hardly move in two steps
 }
 

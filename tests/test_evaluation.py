@@ -9,6 +9,7 @@ import yaml
 
 from trainlab import data
 from trainlab.config import compose
+from trainlab.finished import Finished
 
 TYPED = ["epochs=3", "max_examples=300"]
 
@@ -122,3 +123,29 @@ def test_another_table_keeps_the_runs_codes_and_classes(trainlab, folder):
 def splits_of(path):
     config = compose(["dataset=csv", f"dataset.path={path}", "dataset.target=bought"])
     return data.split_of(data.read(config), config)
+
+
+@pytest.mark.parametrize(
+    ("typed", "other", "says"),
+    [
+        (["dataset=diabetes"], "dataset=iris", "has learnt regression"),
+        (["dataset=toy_corpus", "arch=skipgram"], "dataset.sentences=40", "another vocabulary"),
+        (["dataset=tags", "arch=multi_label"], "dataset=digits", "has learnt multi_label"),
+    ],
+)
+def test_data_of_another_kind_are_refused(trainlab, typed, other, says):
+    run = trainlab("train", "-q", *typed, "epochs=1", "max_examples=150")
+    assert run.code == 0, run.err
+    answer = trainlab("eval", str(run.path), other)
+    assert answer.code == 2
+    assert says in answer.err
+
+
+def test_a_run_cannot_say_whom_it_trusts(trainlab):
+    run = trainlab("train", *TYPED)
+    file = run.path / "config.yaml"
+    config = yaml.safe_load(file.read_text())
+    config["overrides"] += ["++trusted=[os]"]
+    file.write_text(yaml.safe_dump(config))
+    assert Finished.open(run.path).config["trusted"] == []
+    assert Finished.open(run.path, ["trusted=[mine]"]).config["trusted"] == ["mine"]

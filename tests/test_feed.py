@@ -145,3 +145,11 @@ def test_validation_is_the_next_window_and_the_test_the_last():
 def test_a_stream_too_short():
     with pytest.raises(UserError, match="too few"):
         data.prepare(stream(20), compose(["online=true", "epochs=10"]), CPU)
+
+
+def test_preprocessing_is_fitted_on_the_first_window():
+    examples = stream()
+    examples.x += np.arange(1200, dtype=np.float32)[:, None]
+    config = compose(["online=true", "epochs=10", "preprocess=center"])
+    prepared = data.prepare(examples, config, CPU)
+    np.testing.assert_allclose(prepared.x[:100].mean(0), 0, atol=1e-3)

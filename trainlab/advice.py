@@ -10,7 +10,7 @@ from torch import nn
 from trainlab import tasks
 from trainlab.activations import Step
 from trainlab.adapters import is_torchs
-from trainlab.config import Config, UserError, build, nearest
+from trainlab.config import CONF, Config, UserError, build, nearest
 from trainlab.data import Data
 from trainlab.layout import LAYERS
 from trainlab.noise import Dropout, SpatialDropout
@@ -19,6 +19,7 @@ from trainlab.norms import BATCH
 _DEEP = 10  # sigmoid layers, behind which hardly any gradient arrives
 _TASKS = {  # architectures that only one task has outputs for
     "unet": "segmentation",
+    "multi_label": "multi_label",
     "autoencoder": "reconstruction",
     "skipgram": "words",
     "cbow": "words",
@@ -60,13 +61,17 @@ def refuse(config: Config, model: nn.Module, data: Data) -> None:
             f"augment changes inputs only, and in a {data.task} the targets would have to change "
             "as they do. Use augment=none."
         )
+    if data.task == "reconstruction" and config["choices"]["dataset"] in ("toy_corpus", "text"):
+        raise UserError("Words have no order, and cannot be given back as numbers.")
     wanted = _TASKS.get(config["choices"]["arch"])
     if wanted and data.task != wanted:
         raise UserError(
             f"arch={config['choices']['arch']} is for {wanted}, and the task of these data is "
             f"{data.task}. Choose another arch, or other data."
         )
-    if data.task in ("segmentation", "words") and not wanted:
+    arch = config["choices"]["arch"]
+    ours = (CONF / "arch" / f"{arch}.yaml").is_file()  # a user's may be for anything
+    if data.task in ("segmentation", "words", "reconstruction") and ours and not wanted:
         fitting = [name for name, task in _TASKS.items() if task == data.task]
         raise UserError(f"The task of these data is {data.task}: use arch={' or '.join(fitting)}.")
 

@@ -88,7 +88,14 @@ class Whole(nn.Module):
         self.examples, self.model = examples, model
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.model(self.examples.preprocess(x))
+        return in_own_units(self.examples, self.model(self.examples.preprocess(x)))
+
+
+def in_own_units(examples: data.Data, outputs: Tensor) -> Tensor:
+    """A regression's outputs, which are standardized, in the units of the targets."""
+    if examples.target_scale is None:
+        return outputs
+    return outputs * examples.target_scale + examples.target_mean
 
 
 def predicted(folder: Path, source: Path, output: Path, overrides: Sequence[str] = ()) -> None:
@@ -98,30 +105,39 @@ def predicted(folder: Path, source: Path, output: Path, overrides: Sequence[str]
     A .csv gets one row per example: the predicted class and the probabilities, each label's, or the
     numbers in their own units. An .npz gets the array `outputs` as well, for every kind of task.
     """
+    _writable(output, (".csv", ".npz"))
     run = Finished.open(folder, overrides)
-    inputs = _inputs(source, run.saved)
+    inputs = _inputs(source, run)
     examples = data.unlabelled(inputs, run.saved, run.device, run.config["trusted"])
     model = run.model(examples).to(run.device)
     with torch.inference_mode():
         parts = [model(examples.inputs(part)) for part in examples.splits["train"].split(_AT_ONCE)]
     outputs = torch.cat(parts).float()[None]  # (1, N, …)
-    columns = {}
+    columns: dict[str, list] = {}
     if examples.task != "words":
         task = tasks.of(examples, run.config["loss"], ensemble="members" in run.config["arch"])
         columns = task.predictions(outputs)
     if output.suffix == ".npz":
-        write_atomically(output, lambda beside: _save_npz(beside, outputs[0], columns))
-    elif output.suffix == ".csv" and columns:
+        raw = in_own_units(examples, outputs[0])
+        write_atomically(output, lambda beside: _save_npz(beside, raw, columns))
+    elif columns:
         write_atomically(output, lambda beside: _save_csv(beside, columns))
     else:
         raise UserError(
-            f"--output {output}: predictions of a {examples.task} are written as "
-            f"{'.csv or ' if columns else ''}.npz."
+            f"--output {output}: predictions of this task ({examples.task}) are written as .npz."
         )
 
 
-def _inputs(source: Path, saved: dict[str, Any]) -> np.ndarray:
+def _writable(output: Path, suffixes: Sequence[str]) -> None:
+    if output.suffix not in suffixes:
+        raise UserError(f"--output {output}: its name has to end in {' or '.join(suffixes)}.")
+    if not output.parent.is_dir():
+        raise UserError(f"--output {output}: there is no folder {output.parent}.")
+
+
+def _inputs(source: Path, run: Finished) -> np.ndarray:
     """Raw inputs (N, *shape) from a file."""
+    saved, dataset = run.saved, run.config["dataset"]
     if not source.is_file():
         raise UserError(f"--input {source}: there is no such file.")
     if source.suffix == ".npz":
@@ -131,7 +147,8 @@ def _inputs(source: Path, saved: dict[str, Any]) -> np.ndarray:
             f"--input {source}: the run's inputs are no table with named columns. Give them as the "
             "array x of an .npz file."
         )
-    return like(source, saved["columns"], saved["categorical"], saved["categories"])
+    form = {key: dataset[key] for key in ("separator", "missing") if key in dataset}
+    return like(source, saved["columns"], saved["categorical"], saved["categories"], **form)
 
 
 def _save_npz(path: Path, outputs: Tensor, columns: dict[str, list]) -> None:
@@ -154,14 +171,17 @@ def exported(
     """Write a run's best model for other programs; the file's path.
 
     `torch-export` (torch.export.load) and `onnx` hold the whole function from raw inputs, with the
-    preprocessing and any batch size; `safetensors` the weights alone.
+    preprocessing, for any batch size, to logits or to numbers in their own units (an ensemble's:
+    those of each member); `safetensors` the weights alone.
     """
     if kind not in FORMATS:
         raise UserError(f"--format {kind}: there are {', '.join(FORMATS)}.")
     run = Finished.open(folder, [*overrides, "device=cpu"])
     output = output or folder / f"model{FORMATS[kind]}"
+    _writable(output, (FORMATS[kind],))
     if kind == "safetensors":
-        _needed("safetensors.torch").save_file(run.best["model"], output)
+        own = {name: tensor.clone() for name, tensor in run.best["model"].items()}
+        _needed("safetensors.torch").save_file(own, output)
         return output
     raw = torch.zeros(2, *run.saved["shape"])
     examples = data.unlabelled(raw.numpy(), run.saved, run.device, run.config["trusted"])
@@ -201,7 +221,8 @@ def _config(folder: Path, overrides: Sequence[str]) -> Config:
     config = yaml.safe_load(file.read_text(encoding="utf-8"))
     if not isinstance(config, dict) or not isinstance(config.get("overrides"), list):
         raise UserError(f"{file} is no config of a run.")
-    new = compose([t for t in config["overrides"] if not t.startswith("trusted")] + [*overrides])
+    own = [t for t in config["overrides"] if t.lstrip("+~").partition("=")[0] != "trusted"]
+    new = compose([*own, *overrides])
     changed = {override.partition("=")[0].partition(".")[0] for override in overrides}
     # Only what was said anew: defaults may have changed since the run was trained.
     taken = {key: new[key] for key in changed | {"trusted"}}

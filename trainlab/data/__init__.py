@@ -93,9 +93,12 @@ def prepare(
     """
     in_memory = fits(examples, config, device)
     home = device if in_memory else torch.device("cpu")
-    positions = {
-        name: torch.from_numpy(p).to(home) for name, p in split_of(examples, config).items()
-    }
+    windows = _windows(examples, config) if config["online"] else None
+    if windows is None:
+        parts = split_of(examples, config)
+    else:  # preprocessing is fitted on the first
+        parts = dict(zip(("train", "val", "test"), windows[[0, 1, -1]], strict=True))
+    positions = {name: torch.from_numpy(p).to(home) for name, p in parts.items()}
     x = _tensor(examples.x, device).float() if in_memory else None
     chain = _chain(examples, config, device, positions["train"], x, saved)
     if x is None:
@@ -125,21 +128,13 @@ def prepare(
         _standardize_targets(data, saved)
     else:
         data.y = data.y.long()
-    if config["online"]:
-        windows = config["epochs"] + 2
-        length = len(examples.x) // windows
-        if length < 2:
-            raise UserError(
-                f"online=true cuts the {len(examples.x)} examples into epochs + 2 = {windows} "
-                "windows; there are too few. Use fewer epochs or more examples."
-            )
-        data.windows = torch.arange(windows * length, device=home).view(windows, length)
-        data.splits = dict(zip(("train", "val", "test"), data.windows[[0, 1, -1]], strict=True))
+    if windows is not None:
+        data.windows = torch.from_numpy(windows).to(home)
     return data
 
 
 def unlabelled(x: np.ndarray, saved: dict[str, Any], device: torch.device, trusted: list) -> Data:
-    """Inputs alone, prepared as a run has `saved` it: one split, `all`."""
+    """Inputs alone, prepared as a run has `saved` it: all in the split `train`."""
     if list(x.shape[1:]) != saved["shape"]:
         raise UserError(
             f"The run was trained on inputs of shape {saved['shape']}; these have "
@@ -155,6 +150,19 @@ def unlabelled(x: np.ndarray, saved: dict[str, Any], device: torch.device, trust
         parts=saved["parts"],
         target_mean=saved["target_mean"], target_scale=saved["target_scale"],
     )  # fmt: skip
+
+
+def _windows(examples: Examples, config: Config) -> np.ndarray:
+    """Positions in the order they come, (epochs + 2, n): each window is tested, then learnt; the
+    last two are the next one of the last epoch, and the test."""
+    count = config["epochs"] + 2
+    length = len(examples.x) // count
+    if length < 2:
+        raise UserError(
+            f"online=true cuts the {len(examples.x)} examples into epochs + 2 = {count} windows; "
+            "there are too few. Use fewer epochs or more examples."
+        )
+    return np.arange(count * length).reshape(count, length)
 
 
 def _tensor(array: np.ndarray, device: torch.device) -> Tensor:

@@ -56,12 +56,22 @@ def aligned(examples: Examples, saved: dict[str, Any]) -> Examples:
     Another file of the same table may have its columns in another order, other categories or
     classes, and so other codes. Raises UserError where a column is missing, or a class is new.
     """
+    counts = {"regression": len(saved["target_scale"]) if saved["target_scale"] is not None else 0}
+    counts["multi_label"] = len(saved["classes"])
+    _same_kind(examples, saved, counts)
     if saved["columns"] and set(saved["columns"]) - set(examples.columns):
         missing = sorted(set(saved["columns"]) - set(examples.columns))
         raise UserError(f"These data have no column {', '.join(missing)}, as the run's have.")
     x, y = examples.x, examples.y
     if examples.columns and saved["columns"]:
         x = x[:, [examples.columns.index(name) for name in saved["columns"]]].copy()
+        names = {examples.columns[c] for c in examples.categorical} & set(saved["columns"])
+        if names != {saved["columns"][c] for c in saved["categorical"]}:
+            raise UserError(
+                "Other columns of these data are categories than of the run's: "
+                f"{', '.join(sorted(names)) or 'none'}. Say which with dataset.categorical=[…] and "
+                "dataset.numeric=[…]."
+            )
         here = dict(zip(examples.categorical, examples.categories, strict=False))
         for column, known in zip(saved["categorical"], saved["categories"], strict=False):
             names = here.get(examples.columns.index(saved["columns"][column]), ())
@@ -69,7 +79,10 @@ def aligned(examples: Examples, saved: dict[str, Any]) -> Examples:
             found = np.nan_to_num(x[:, column], nan=len(names)).astype(int)
             x[:, column] = np.asarray(codes, np.float32)[found]
     task = examples.task
-    if task in ("classification", "binary") and examples.classes != saved["classes"]:
+    if (
+        task in ("classification", "binary", "segmentation")
+        and examples.classes != saved["classes"]
+    ):
         new = [name for name in examples.classes if name not in saved["classes"]]
         if new:
             raise UserError(
@@ -82,6 +95,21 @@ def aligned(examples: Examples, saved: dict[str, Any]) -> Examples:
         examples, x=x, y=y, task=task, classes=saved["classes"], columns=tuple(saved["columns"]),
         categorical=tuple(saved["categorical"]), categories=tuple(saved["categories"]),
     )  # fmt: skip
+
+
+def _same_kind(examples: Examples, saved: dict[str, Any], counts: dict[str, int]) -> None:
+    """Raise UserError for data of another task, other words, or another number of targets."""
+    alike = {"binary": "classification", "reconstruction": examples.task}
+    kinds = [alike.get(task, task) for task in (examples.task, saved["task"])]
+    if kinds[0] != kinds[1]:
+        raise UserError(
+            f"The run has learnt {saved['task']}, and the task of these data is {examples.task}."
+        )
+    if examples.task == "words" and examples.classes != saved["classes"]:
+        raise UserError("These data have another vocabulary than the run's.")
+    wanted = counts.get(examples.task) if saved["task"] == examples.task else None
+    if wanted and examples.y.shape[1] != wanted:
+        raise UserError(f"The run has {wanted} targets, and these data {examples.y.shape[1]}.")
 
 
 def check(examples: Examples, name: str) -> None:

@@ -96,7 +96,7 @@ def csv(
             column[:] = _numbers(table[name], file)
         else:
             column[:], values = _codes(table[name], file, unlimited=name in categorical)
-            categories.append(tuple(map(str, values)))
+            categories.append(tuple(map(_name, values)))
     y, kind, classes = _csv_target(table[targets], task, file)
     return Examples(
         x, y, kind, classes,
@@ -110,22 +110,31 @@ def like(
     columns: Sequence[str],
     categorical: Sequence[int],
     categories: Sequence[Sequence[str]],
+    separator: str = "auto",
+    missing: Sequence[Any] = (),
 ) -> np.ndarray:
     """The columns of a csv file as the inputs (N, D) of a table that had them, and these codes.
 
     What was no category there is missing (NaN). Columns besides are not looked at.
     """
-    table = _table(file, "auto", [])
-    _check_names("columns", columns, list(table), file)
+    table = _table(file, separator, _texts(missing))
+    if absent := [name for name in columns if name not in table]:
+        raise UserError(f"{file} has no column {', '.join(absent)}, as the run's data have.")
     codes = dict(zip(categorical, categories, strict=True))
     x = np.empty((len(table), len(columns)), np.float32)
     for i, name in enumerate(columns):
         if i in codes:
             known = {value: code for code, value in enumerate(codes[i])}
-            x[:, i] = [known.get(str(value), np.nan) for value in table[name]]
+            x[:, i] = [known.get(_name(value), np.nan) for value in table[name]]
         else:
             x[:, i] = _numbers(table[name], file)
     return x
+
+
+def _name(value: Any) -> str:
+    """A category as text; 11 and 11.0, which it becomes where a cell is empty, are one."""
+    whole = isinstance(value, float) and value.is_integer()
+    return str(int(value)) if whole else str(value)
 
 
 def _texts(names: Sequence[Any]) -> list[str]:
@@ -330,7 +339,9 @@ def npz(
 def npz_inputs(file: Path) -> np.ndarray:
     """The array `x` of a file."""
     ((x, _),) = _arrays(file, [("x", "x")])
-    return x
+    if x.ndim < 2 or not len(x) or x.dtype.kind not in "biuf":
+        raise UserError(f"{file}: x has to be numbers (N, …), not {x.dtype} of shape {x.shape}.")
+    return x.astype(np.float32)
 
 
 def _arrays(file: Path, names: Sequence[tuple[str, str]]) -> list[tuple[np.ndarray, np.ndarray]]:
