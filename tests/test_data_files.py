@@ -474,7 +474,7 @@ def test_a_csv_of_all_kinds_equals_pandas(csv, draw):
 
 def test_a_column_that_becomes_text_late_is_text_from_the_start(csv):
     rows = 300_000  # more than pandas looks at in one piece
-    examples = csv("a,y\n" + "1,0\n" * rows + "x,1\n" * 2, target="y")
+    examples = csv("a,y\n" + "1,0\n" * rows + "x,1\n" * 2, target="y", categorical=["a"])
     assert examples.categorical == (0,)
     assert examples.x[:, 0].sum() == 2  # the code of x; that of 1 is 0
 
@@ -780,3 +780,28 @@ def test_folders_that_are_no_classes_are_refused(tmp_path, folders, message):
         (tmp_path / folder).mkdir(parents=True)
     with pytest.raises(UserError, match=message):
         images.image_folder(path=str(tmp_path))
+
+
+def test_sixteen_bits_become_eight_and_other_ranges_are_refused(tmp_path, pil):
+    """Equal shares of the range; Pillow itself cuts what is above 255."""
+    folder = tmp_path / "grey"
+    for name, value in (("dark", 0x3000), ("light", 0xD000)):
+        (folder / name).mkdir(parents=True)
+        for i in range(3):
+            pixels = np.full((8, 8), value + i, np.uint16)
+            pil.fromarray(pixels).save(folder / name / f"{i}.png")
+    examples = images.image_folder(path=str(folder), size=8, channels=1)
+    assert sorted(np.unique(examples.x).tolist()) == [48, 207]  # value / 257
+    pil.fromarray(np.full((8, 8), 0.5, np.float32)).save(folder / "dark" / "float.tiff")
+    with pytest.raises(UserError, match="no range"):
+        images.image_folder(path=str(folder), size=8, channels=1)
+
+
+def test_numbers_with_a_word_among_them_are_no_categories(tmp_path):
+    file = tmp_path / "mixed.csv"
+    file.write_text("a,y\n" + "".join(f"{'?' if i % 5 == 0 else i},{i % 2}\n" for i in range(40)))
+    with pytest.raises(UserError, match=r"but also '\?'.*dataset.missing=\[\?\]"):
+        tables.csv(path=str(file), target="y")
+    examples = tables.csv(path=str(file), target="y", missing=["?"])
+    assert np.isnan(examples.x[:, 0]).sum() == 8
+    assert tables.csv(path=str(file), target="y", categorical=["a"]).categorical == (0,)

@@ -56,6 +56,8 @@ def refuse(config: Config, model: nn.Module, data: Data) -> None:
         )
     if config["reg"]["label_smoothing"] and data.task in ("regression", "reconstruction"):
         raise UserError(f"reg.label_smoothing needs classes, and these data are a {data.task}.")
+    if config["online"] and config["norm"]["exact"]:
+        raise UserError("norm.exact=true looks at the whole training split, and a stream has none.")
     if config["augment"] and data.task in ("segmentation", "reconstruction", "words"):
         raise UserError(
             f"augment changes inputs only, and in a {data.task} the targets would have to change "

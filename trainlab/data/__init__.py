@@ -200,7 +200,10 @@ def _chain(
     else:
         few = x[train]
     about = preprocess.About(examples.low, examples.high, examples.categorical)
-    return preprocess.fit(list(steps.values()), few, about)
+    chain = preprocess.fit(list(steps.values()), few, about)
+    if x is None:
+        preprocess.check_finite(chain(few))  # of the rest, a run that diverges tells
+    return chain
 
 
 def _standardize_targets(data: Data, saved: dict[str, Any] | None) -> None:

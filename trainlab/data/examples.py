@@ -21,12 +21,12 @@ class Examples:
         segmentation             (N, H, W) classes 0…C−1 of the pixels
         words                    (N,) words 0…V−1, and x (N, n) words too
 
-    `classes` names the classes, labels or words. `low`, `high`: the range of the type of inputs, if
-    it has one. `parts`: where x (N, D) is several inputs side by side, the columns of each.
-    `columns`: names of the columns of x, where it is a table. `categorical`: those of them, from 0,
-    that hold codes of categories, and `categories` what the codes 0, 1, … of each stand for. NaN is
-    a missing value.
-    `test`: how many of the last examples are the official test set.
+    `classes` names the classes, labels, words or, if they have names, the numbers of a regression.
+    `low`, `high`: the range of the type of inputs, if it has one. `parts`: where x (N, D) is
+    several inputs side by side, the columns of each. `columns`: names of the columns of x, where it
+    is a table. `categorical`: those of them, from 0, that hold codes of categories, and
+    `categories` what the codes 0, 1, … of each stand for. NaN is a missing value. `test`: how many
+    of the last examples are the official test set.
     """
 
     x: np.ndarray

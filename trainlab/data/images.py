@@ -313,6 +313,11 @@ def _image(file: Path, size: int, channels: int) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(file) as image:
-            upright = ImageOps.exif_transpose(image).convert(_MODES[channels - 1])
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith("I;16"):  # Pillow would cut what is above 255
+                upright = Image.fromarray(np.round(np.asarray(upright) / 257).astype(np.uint8))
+            elif upright.mode in ("I", "F"):
+                raise ValueError("its numbers have no range that images of bytes could have")
+            upright = upright.convert(_MODES[channels - 1])
     fitted = ImageOps.fit(upright, (size, size), Image.Resampling.BILINEAR)
     return np.asarray(fitted).reshape(size, size, channels).transpose(2, 0, 1)

@@ -86,6 +86,8 @@ def csv(
             )
         table = table[~unlabelled]
 
+    for name in set(inputs) - set(categorical) - set(numeric):
+        _check_unmixed(table[name], file)
     numbers = {
         n for n in inputs if n not in categorical and (n in numeric or _is_numeric(table[n]))
     }
@@ -211,6 +213,22 @@ def _is_numeric(column: "pd.Series") -> bool:
     return is_numeric_dtype(column)
 
 
+def _check_unmixed(column: "pd.Series", file: Path) -> None:
+    """Raise UserError for a column of numbers among which some texts stand, such as '?'."""
+    import pandas as pd
+
+    if column.dtype.kind in "biuf":
+        return
+    values = pd.to_numeric(column, errors="coerce")
+    words = column[values.isna() & column.notna()]
+    if len(words) and values.notna().sum() > len(words):
+        raise UserError(
+            f"{file}: column {column.name!r} has numbers, but also {words.iloc[0]!r}. If that is a "
+            f"missing value: 'dataset.missing=[{words.iloc[0]}]'; if all are names: "
+            f"'dataset.categorical=[{column.name}]'."
+        )
+
+
 def _numbers(column: "pd.Series", file: Path) -> np.ndarray:
     """A column (N,) as floats. Raises UserError where a cell is text."""
     import pandas as pd
@@ -258,7 +276,8 @@ def _csv_target(
         task = "regression"
     if task == "regression":
         y = [_numbers(column, file) for _, column in columns.items()]
-        return np.stack(y, axis=1), task, []
+        names = list(map(str, columns)) if len(y) > 1 else []
+        return np.stack(y, axis=1), task, names
     if columns.shape[1] > 1:
         raise UserError(f"dataset.target names several columns: dataset.task={task} takes one.")
     return _classes(values.to_numpy(), task, file)

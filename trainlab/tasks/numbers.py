@@ -41,12 +41,10 @@ class Regression(Task):
 
     def predictions(self, outputs: Tensor) -> dict[str, list]:
         columns = (outputs[0] * self.scale + self.zero).T.tolist()
-        names = (
-            ["prediction"]
-            if len(columns) == 1
-            else [f"prediction_{k}" for k in range(len(columns))]
-        )
-        return dict(zip(names, columns, strict=True))
+        if len(columns) == 1:
+            return {"prediction": columns[0]}
+        names = self.classes or range(len(columns))
+        return {f"prediction_{name}": column for name, column in zip(names, columns, strict=True)}
 
     def counts(self, outputs: Tensor, y: Tensor) -> Sums:
         errors, y = (outputs - y).flatten(2), y.flatten(2)
