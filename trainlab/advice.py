@@ -34,7 +34,7 @@ _STANDARD = 0.5  # how far mean and standard deviation of inputs may be from 0 a
 
 def refuse(config: Config, model: nn.Module, data: Data) -> None:
     """Raise UserError for what cannot be computed, or would not be what it says."""
-    task = tasks.of(data, config["loss"], ensemble="members" in config["arch"])
+    task = tasks.described(config, data)
     columns = [f"train_{name}" for name in task.names]
     columns += [f"val_{name}" for name in (*task.names, *task.extra)]
     for group in ("stop", "schedule"):

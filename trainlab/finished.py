@@ -115,7 +115,7 @@ def predicted(folder: Path, source: Path, output: Path, overrides: Sequence[str]
     outputs = torch.cat(parts).float()[None]  # (1, N, …)
     columns: dict[str, list] = {}
     if examples.task != "words":
-        task = tasks.of(examples, run.config["loss"], ensemble="members" in run.config["arch"])
+        task = tasks.described(run.config, examples)
         columns = task.predictions(outputs)
     if output.suffix == ".npz":
         raw = in_own_units(examples, outputs[0])

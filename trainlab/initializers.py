@@ -31,6 +31,11 @@ _RELU_FAMILY = frozenset(
 )
 
 
+def looks_at_data(init: Callable | None) -> bool:
+    """Whether `init` fills a whole model, with inputs before its eyes, or weight by weight."""
+    return init is not None and next(iter(inspect.signature(init).parameters)) == "model"
+
+
 def initialize(
     model: nn.Module,
     init: Callable | None,
@@ -49,7 +54,7 @@ def initialize(
         for layer in _layers(model).values():
             if layer.bias is not None and bias != "torch":
                 layer.bias.fill_(bias)
-        if init and next(iter(inspect.signature(init).parameters)) == "model":
+        if looks_at_data(init):
             init(model, x, stream)
         elif init:
             _fill(model, init, stream)

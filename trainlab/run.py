@@ -21,7 +21,7 @@ from trainlab.adapters import is_torchs
 from trainlab.architectures import Block
 from trainlab.config import Config, UserError, build, run_id, stack_key
 from trainlab.fit import due, fit
-from trainlab.initializers import initialize
+from trainlab.initializers import initialize, looks_at_data
 from trainlab.layout import LAYERS
 from trainlab.noise import Dropout, Noisy, SpatialDropout
 from trainlab.stack import Stack
@@ -132,7 +132,8 @@ def build_model(config: Config, examples: data.Data) -> nn.Module:
         if "parts" in signature(arch).parameters:
             sizes["parts"] = examples.parts
         model = arch(**sizes, block=block)
-        initialize(model, init, seed, _first_batch(config, examples), config["init"]["bias"])
+        x = _first_batch(config, examples) if looks_at_data(init) else None
+        initialize(model, init, seed, x, config["init"]["bias"])
         for name, layer in list(model.named_modules()):
             if on_weights and norm and isinstance(layer, LAYERS):
                 norm(layer)

@@ -76,7 +76,7 @@ def recipe_of(configs: Sequence[Config], stack: Stack, data: Data) -> Recipe:
         reg=regularizers(configs, stack.layout, device),
         lr=column([c["optimizer"]["lr"] for c in configs], device),
         multipliers=columns,
-        task=tasks.of(data, config["loss"], ensemble="members" in config["arch"]),
+        task=tasks.described(config, data),
         precision=torch.autocast(device.type, dtype=kind) if kind else _NOTHING,
         scaled=config["precision"] == "fp16",
         parts=config["accumulate"],

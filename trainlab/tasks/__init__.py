@@ -30,7 +30,7 @@ that neither occurs nor is predicted, is NaN, in a report None; means over class
 
 import math
 
-from trainlab.config import UserError
+from trainlab.config import Config, UserError
 from trainlab.data import Data
 from trainlab.tasks.classes import Binary, Classification, MultiLabel, Segmentation
 from trainlab.tasks.ensemble import Ensemble
@@ -62,6 +62,11 @@ def of(data: Data, loss: str = "auto", ensemble: bool = False) -> Task | Ensembl
         )
     task = kind(data, kind.losses[0] if loss == "auto" else loss)
     return Ensemble(task) if ensemble else task
+
+
+def described(config: Config, data: Data) -> Task | Ensemble:
+    """The task of a run: its data's, with its loss, for one model or for an ensemble's members."""
+    return of(data, config["loss"], ensemble="members" in config["arch"])
 
 
 def outputs_of(data: Data) -> int:
