@@ -1,11 +1,12 @@
-"""`python -m benchmarks [runs] [startup] [optimizers] [loading]`: all of them without arguments."""
+"""`python -m benchmarks [runs] [sweeps] [startup] [optimizers] [loading]`; without any, all."""
 
 import sys
 
-from benchmarks import loading, optimizers, runs, startup
+from benchmarks import loading, optimizers, runs, startup, sweeps
 
 ALL = {
     "runs": runs.main,
+    "sweeps": sweeps.main,
     "startup": startup.main,
     "optimizers": optimizers.main,
     "loading": loading.main,

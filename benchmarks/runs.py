@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.measure import Comparison, interleave, show
-from trainlab import data, run
+from trainlab import data, prepare, run
 from trainlab.config import Config, compose
 
 
@@ -24,7 +24,7 @@ def plain(config: Config, make_optimizer) -> float:
     torch.manual_seed(config["seed"])
     start = time.perf_counter()
     examples = data.prepare(data.read(config), config, torch.device("cpu"))
-    model = run.build_model(config, examples)
+    model = prepare.build_model(config, examples)
     optimizer = make_optimizer(model.parameters())
     x, y, splits = examples.x, examples.y, examples.splits
     best, best_loss = None, float("inf")
@@ -80,7 +80,7 @@ def adam(parameters) -> torch.optim.Optimizer:
 
 DIGITS = ["arch.hidden=[100,100]", "batch_size=32", "epochs=30"]
 # The size of MNIST, in random pixels: speed does not depend on what they show.
-CONVOLUTIONS = ["batch_size=32", "epochs=2", "norm=batch", "optimizer=momentum"]
+CONVOLUTIONS = ["batch_size=32", "epochs=8", "norm=batch", "optimizer=momentum"]
 LARGE = ["arch.hidden=[300,100]", "batch_size=128", "epochs=5"]
 
 

@@ -1,5 +1,5 @@
-"""What Hydra finds only under this name: the launcher of sweeps, and the user's own conf/ on the
-search path.
+"""What Hydra finds only under this name: the launcher of sweeps, the sweepers, and the user's own
+conf/ on the search path.
 
 Thin on purpose: any error raised while this is imported would break every Hydra program of the
 user.
@@ -15,6 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.plugins.sweeper import Sweeper
 
 ConfigStore.instance().store(
     group="hydra/launcher",
@@ -23,13 +24,25 @@ ConfigStore.instance().store(
     provider="trainlab",
 )
 
+for _name, _mode in (("sweep", None), ("grid", "MULTIRUN")):
+    _node = {"_target_": f"{__name__}.GridSweeper", "mode": _mode}
+    ConfigStore.instance().store(
+        group="hydra/sweeper",
+        name=_name,
+        node=_node | {"max_batch_size": None, "params": None},
+        provider="trainlab",
+    )
 
-ConfigStore.instance().store(
-    group="hydra/sweeper",
-    name="grid",
-    node={"_target_": f"{__name__}.GridSweeper", "max_batch_size": None, "params": None},
-    provider="trainlab",
-)
+# The keys of hydra-optuna-sweeper: what is not null wins over the setting of `search` it is.
+_KEYS = "params n_trials n_jobs direction storage study_name".split()
+for _sampler in ("random", "tpe", "gp", "cmaes", "evolution", "qmc"):
+    _node = {"_target_": f"{__name__}.SearchSweeper", "sampler": _sampler, "mode": "MULTIRUN"}
+    ConfigStore.instance().store(
+        group="hydra/sweeper",
+        name=_sampler,
+        node=_node | dict.fromkeys(_KEYS),
+        provider="trainlab",
+    )
 
 
 class GridSweeper(BasicSweeper):
@@ -39,17 +52,56 @@ class GridSweeper(BasicSweeper):
     The launcher composes each distinct choice of groups once, and finds there what is wrong.
     """
 
+    def __init__(self, mode: str | None, max_batch_size: int | None, params: Any) -> None:
+        super().__init__(max_batch_size, params)
+
     def sweep(self, arguments: list[str]) -> Any:
         assert self.hydra_context is not None
         assert self.launcher is not None
+        from trainlab.search.space import enumerable
+
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        overrides = enumerable(
+            parser.parse_overrides([*self._parse_config(), *arguments]), self.config
+        )
         returns: list[Sequence[JobReturn]] = []
         for batch in self.split_arguments(overrides, self.max_batch_size):
             returns.append(self.launcher.launch(batch, initial_job_idx=sum(map(len, returns))))
             for job in returns[-1]:
                 _ = job.return_value  # raises what another launcher's job raised
         return returns
+
+
+class SearchSweeper(Sweeper):
+    """Asks a sampler for the jobs, batch by batch: `trainlab.search`."""
+
+    def __init__(self, sampler: str, mode: str, params: Any = None, **official: Any) -> None:
+        self.sampler, self.params, self.official = sampler, params or {}, official
+
+    def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
+        from hydra.core.plugins import Plugins
+
+        self.loader, self.config = hydra_context.config_loader, config
+        self.task_function = task_function
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        from trainlab.search.loop import search
+
+        parser = OverridesParser.create(config_loader=self.loader)
+        texts = [f"{key}={value}" for key, value in self.params.items()]
+        self.task_function(
+            search(
+                parser.parse_overrides([*texts, *arguments]),
+                self.launcher.launch,
+                self.loader,
+                self.config,
+                self.sampler,
+                self.official,
+            )
+        )
 
 
 class StackLauncher(Launcher):

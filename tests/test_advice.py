@@ -2,9 +2,9 @@
 
 import pytest
 
-from trainlab import advice, data, run
+from trainlab import advice, data, prepare
 from trainlab.config import UserError, compose
-from trainlab.run import pick_device
+from trainlab.prepare import pick_device
 from trainlab.step import rehearse
 
 DEEP = "arch.hidden=[9,9,9,9,9,9,9,9,9,9]"
@@ -33,6 +33,7 @@ WRONG = [
     (["norm=batch", "norm.fold=true", "norm.place=after"], "try norm.place=before"),
     (["arch=linear", "norm=batch", "norm.fold=true"], "norm=batch has no effect"),
     (["norm=spectral", "reg=l2"], "try norm=none"),
+    (["negatives=9"], "try loss=negative_sampling"),
 ]
 
 RIGHT = [
@@ -51,13 +52,18 @@ RIGHT = [
     ["norm=batch", "norm.fold=true"],
     ["norm=weight", "reg=[l2,max_norm]"],
     ["act=selu", "arch=cnn", "reg=spatial_dropout"],
+    ["dataset=toy_corpus", "arch=cbow", "loss=negative_sampling", "negatives=9"],
+    ["dataset=pair", "arch=multi_input"],
+    ["dataset=pair", "arch=multi_input", "preprocess=[center,minmax]"],
+    ["dataset=tags", "arch=ensemble"],
+    ["task=reconstruction", "arch=autoencoder"],
 ]
 
 
 def advised(typed):
     config = compose(["max_examples=200", *typed])
     examples = data.prepare(data.read(config), config, pick_device("cpu"))
-    model = run.build_model(config, examples)
+    model = prepare.build_model(config, examples)
     advice.refuse(config, model, examples)
     rehearse([config], [model], examples, pick_device("cpu"))
     return list(advice.warnings(config, model, examples))
@@ -96,11 +102,40 @@ def test_what_to_try_can_be_typed(remedy):
         (["optimizer=lbfgs", "lr_multipliers={1.*:0.5}"], "LBFGS"),
         (["preprocess=[scale,scale]"], "used once"),
         (["schedule=plateau", "schedule.monitor=val_los"], "Did you mean val_loss"),
+        (["arch=unet"], "unet is for segmentation.* is classification.*, or arch=cnn or ensemble"),
+        (["arch=multi_label"], "arch=multi_label is for multi_label, and .* is classification"),
+        (["dataset=shapes", "arch=cnn"], "is segmentation. Use other data, or arch=unet"),
+        (["dataset=toy_corpus"], "arch=mlp is for .*, or arch=cbow or skipgram"),
+        (["task=reconstruction"], "or arch=autoencoder"),
+        (["dataset=pair", "arch=multi_input", "preprocess=pca"], "preprocess=pca mixes"),
+        (
+            ["dataset=pair", "arch=multi_input", "preprocess=[standardize,zca_whiten]"],
+            "standardize.zca_whiten mixes .* such as preprocess=standardize",
+        ),
     ],
 )
 def test_impossible_ones_are_refused(typed, says):
     with pytest.raises(UserError, match=says):
         advised(typed)
+
+
+def test_an_architecture_of_the_users_may_be_for_anything_unless_it_says_what_for(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "conf" / "arch").mkdir(parents=True)
+    for name in ("says_nothing", "says_words"):
+        (tmp_path / "conf" / "arch" / f"{name}.yaml").write_text(f"_target_: theirs.{name}\n")
+    (tmp_path / "theirs.py").write_text(
+        "from torch import nn\nfrom trainlab.architectures import gives\n"
+        "def says_nothing(inputs, outputs, block): return nn.Conv2d(inputs[0], outputs, 1)\n"
+        "says_words = gives('words')(lambda **sizes: says_nothing(**sizes))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    typed = ["dataset=shapes", "trusted=[theirs]"]
+    assert advised([*typed, "arch=says_nothing"]) == []
+    with pytest.raises(UserError, match="arch=says_words is for words"):
+        advised([*typed, "arch=says_words"])
 
 
 def test_a_sweep_warns_once_and_every_log_has_it(trainlab):

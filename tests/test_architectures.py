@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from trainlab import tasks
 from trainlab.activations import Maxout, geglu, prelu
 from trainlab.architectures import (
     Block,
@@ -16,6 +17,7 @@ from trainlab.architectures import (
     cbow,
     cnn,
     ensemble,
+    given_by,
     linear,
     mlp,
     mlp_residual,
@@ -82,6 +84,14 @@ def _seeded():
 
 def test_every_option_has_a_case():
     assert {name.partition(" ")[0] for name in CASES} == set(options("arch"))
+
+
+def test_every_option_says_which_tasks_it_is_for_and_every_task_has_one():
+    found = {name: given_by(component("arch", name)[0].func) for name in options("arch")}
+    assert all(outputs.tasks for outputs in found.values())
+    assert {task for outputs in found.values() for task in outputs.tasks} == set(tasks._KINDS)
+    several = {name.partition(" ")[0] for name, case in CASES.items() if case[3] == "members"}
+    assert {name for name, outputs in found.items() if outputs.members} == several
 
 
 @cache

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trainlab import data, run
+from trainlab import data, prepare, run
 from trainlab.config import CONF, compose, groups, options
 
 # Their files are no part of the package: test_data.py, test_data_files.py.
@@ -53,7 +53,7 @@ def test_trains_two_steps(group, option, tmp_path):
     assert outcome.status == "done", outcome.reason
     assert outcome.run.result()["steps"] == 2
     examples = data.prepare(data.read(config), config, torch.device("cpu"))
-    before = run.build_model(config, examples).state_dict()
+    before = prepare.build_model(config, examples).state_dict()
     after = torch.load(outcome.run.path / "checkpoints" / "last.pt", weights_only=True)["model"]
     weights = [name for name in before if "weight" in name]
     moved = [not torch.equal(before[name], after[name]) for name in weights]

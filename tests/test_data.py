@@ -15,7 +15,8 @@ from sklearn import datasets as sk
 from trainlab import data, tasks
 from trainlab.config import UserError, compose
 from trainlab.data import embedded, generated, images
-from trainlab.data.examples import check
+from trainlab.data.examples import Examples, check
+from trainlab.data.splits import split
 
 
 def idx(array, kind=8):
@@ -70,17 +71,17 @@ def test_moons_have_the_noise_they_say():
 def test_splits_partition_the_examples(dataset):
     config = compose([f"dataset={dataset}"])
     examples = data.read(config)
-    parts = data.split(examples, 0.15, 0.25, seed=0)
+    parts = split(examples, 0.15, 0.25, seed=0)
     assert sorted(np.concatenate(list(parts.values()))) == list(range(len(examples.x)))
     assert len(parts["test"]) == pytest.approx(0.25 * len(examples.x), rel=0.02)
-    again = data.split(examples, 0.15, 0.25, seed=0)
+    again = split(examples, 0.15, 0.25, seed=0)
     assert all(np.array_equal(parts[name], again[name]) for name in parts)
-    assert not np.array_equal(parts["test"], data.split(examples, 0.15, 0.25, seed=1)["test"])
+    assert not np.array_equal(parts["test"], split(examples, 0.15, 0.25, seed=1)["test"])
 
 
 def test_splits_are_stratified():
     examples = embedded.digits()
-    for positions in data.split(examples, 0.15, 0.15, seed=0).values():
+    for positions in split(examples, 0.15, 0.15, seed=0).values():
         share = np.bincount(examples.y[positions]) / len(positions)
         np.testing.assert_allclose(share, np.bincount(examples.y) / len(examples.y), atol=0.01)
 
@@ -164,14 +165,77 @@ def test_a_class_too_small_to_split_is_refused():
         np.zeros((7, 2), np.float32), np.array([0, 0, 0, 0, 0, 1, 1]), "classification", ["a", "b"]
     )
     with pytest.raises(UserError, match="class b has 2 examples"):
-        data.split(examples, 0.2, 0.2, 0)
+        split(examples, 0.2, 0.2, 0)
+
+
+def lopsided():
+    """40 examples of a, 10 of b, 1 of c, 1 of d."""
+    y = np.array([0] * 40 + [2] + [1] * 10 + [3])
+    return Examples(np.zeros((52, 2), np.float32), y, "classification", list("abcd"))
+
+
+def test_a_reconstruction_needs_no_example_of_every_class():
+    examples = lopsided()
+    config = compose(["task=reconstruction"])
+    parts = data.split_of(examples, config)
+    assert sorted(np.concatenate(list(parts.values()))) == list(range(52))
+    assert (np.bincount(examples.y[parts["test"]], minlength=2)[:2] >= [6, 1]).all()
+    prepared = data.prepare(examples, config, torch.device("cpu"))
+    assert prepared.y is None
+    with pytest.raises(UserError, match="class c has 1 examples"):
+        data.split_of(examples, compose([]))
+    examples.y = np.arange(52) // 18  # a class more or less does not matter
+    assert all(len(part) for part in data.split_of(examples, config).values())
+
+
+@pytest.mark.parametrize("dataset", ["digits", "diabetes", "moons"])
+def test_the_split_does_not_depend_on_what_is_learnt(dataset):
+    """So that what an autoencoder has seen is no other model's test."""
+    config = compose([f"dataset={dataset}"])
+    examples = data.read(config)
+    own, other = (data.split_of(examples, config | {"task": t}) for t in ("auto", "reconstruction"))
+    assert all(np.array_equal(own[name], other[name]) for name in own)
+
+
+def ordered(y, task, classes=(), **more):
+    x = np.random.default_rng(0).normal(size=(len(y), 2)).astype(np.float32)
+    return Examples(x, np.asarray(y), task, list(classes), **more)
+
+
+@pytest.mark.parametrize(
+    ("examples", "expected"),
+    [
+        (ordered(np.arange(60) // 20, "classification", "abc"), True),
+        (ordered(2 - np.arange(60) // 20, "classification", "abc"), True),
+        (ordered(np.arange(120) % 60 // 20, "classification", "abc"), True),  # training, test
+        (ordered(np.arange(60) % 3, "classification", "abc"), False),
+        (ordered(np.arange(60) // 5 % 3, "classification", "abc"), False),  # a stream that changes
+        (ordered(np.arange(60) // 30, "binary", "ab"), True),
+        (ordered(np.arange(60)[:, None] / 7, "regression"), True),
+        (ordered(-np.arange(60)[:, None] / 7, "regression"), True),
+        (ordered(np.sin(np.arange(60))[:, None], "regression"), False),
+        (ordered(np.arange(120).reshape(60, 2) / 7, "regression"), False),
+        (ordered(np.zeros((60, 3), int), "multi_label", "abc"), False),
+    ],
+)
+def test_an_order_by_target_is_noticed(examples, expected):
+    online = ["online=true", "epochs=4", "preprocess=none"]
+    prepared = data.prepare(examples, compose(online), torch.device("cpu"))
+    assert data.sorted_by_target(prepared) is expected
+    learnt = compose([*online, "task=reconstruction"])
+    assert not data.sorted_by_target(data.prepare(examples, learnt, torch.device("cpu")))
 
 
 def test_inputs_that_are_not_finite_are_refused():
     x = np.array([[1.0], [np.inf]] * 4, np.float32)
     examples = data.Examples(x, np.arange(8) % 2, "binary", ["a", "b"])
-    with pytest.raises(UserError, match="infinite inputs"):
+    with pytest.raises(UserError, match=r"infinite inputs.*example 2 "):
         check(examples, "mine")
+    examples.columns = ("width",)
+    with pytest.raises(UserError, match=r"'width' of example 2 "):
+        check(examples, "mine")
+    huge = np.full((8, 1), 3e38, np.float32)  # whose sum is infinite
+    check(data.Examples(huge, np.arange(8) % 2, "binary", ["a", "b"]), "mine")
 
 
 def test_missing_values_have_to_be_filled_in():

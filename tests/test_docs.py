@@ -16,7 +16,15 @@ def blocks(document):
 
 
 @pytest.mark.parametrize(
-    "document", ["README.md", "CONTRIBUTING.md", "docs/recipes.md", "docs/data.md"]
+    "document",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/recipes.md",
+        "docs/data.md",
+        "docs/sweeps.md",
+        "docs/search.md",
+    ],
 )
 def test_the_commands_shown_run(trainlab, folder, document):
     shown = blocks(document)
@@ -50,6 +58,8 @@ def test_links_lead_somewhere():
         "docs/runs.md",
         "docs/recipes.md",
         "docs/data.md",
+        "docs/sweeps.md",
+        "docs/search.md",
     ):
         text = (ROOT / document).read_text(encoding="utf-8")
         for link in re.findall(r"\]\(([^)#:]+)\)", text):

@@ -1,15 +1,21 @@
 """`trainlab eval`: what a run left gives the run's own metrics again, also on other data."""
 
 import json
+import math
+import weakref
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 
-from trainlab import data
+from trainlab import data, fit
 from trainlab.config import compose
 from trainlab.finished import Finished
+from trainlab.prepare import build_model
+from trainlab.stack import Stack
+from trainlab.step import recipe_of
 
 TYPED = ["epochs=3", "max_examples=300"]
 
@@ -38,6 +44,66 @@ def test_gives_the_metrics_of_the_run(trainlab, recipe):
             assert value == pytest.approx(run.result[f"{split}_{name}"], rel=1e-4), (split, name)
 
 
+def test_an_online_run_is_scored_where_it_was_best(trainlab):
+    """The window after the one that the best weights had learnt, not just the second."""
+    typed = ["dataset=drift", "online=true", "arch=linear", "batch_size=10", "epochs=8"]
+    run = trainlab("train", "-q", *typed)
+    assert run.result["best_epoch"] > 1
+    splits = json.loads(trainlab("eval", str(run.path), "--json").out)
+    for split in ("val", "test"):
+        for name, value in splits[split].items():
+            assert value == pytest.approx(run.result[f"{split}_{name}"], rel=1e-6), (split, name)
+    best = run.result["best_epoch"]
+    said = f"train, val and test are windows {best}, {best + 1} and 10 of 10"
+    assert said in trainlab("eval", str(run.path)).out
+
+
+@pytest.mark.parametrize(
+    "recipe", [["dataset=diabetes"], ["dataset=toy_corpus", "arch=skipgram"]], ids=" ".join
+)
+def test_a_task_without_a_report_says_so(trainlab, recipe):
+    run = trainlab("train", "-q", *TYPED, *recipe)
+    answer = trainlab("eval", str(run.path), "--report")
+    assert answer.code == 0
+    assert "no report per class" in answer.out
+    assert "loss" in answer.out
+    answer = trainlab("eval", str(run.path), "--report", "--json")
+    assert answer.code == 0
+    assert json.loads(answer.out)["report"] == {"train": {}, "val": {}, "test": {}}
+
+
+def test_json_has_no_nan(trainlab):
+    """Of a single example r2 is not defined."""
+    run = trainlab("train", "-q", *TYPED, "dataset=diabetes")
+    answer = trainlab("eval", str(run.path), "max_examples=5", "--json")
+    assert json.loads(answer.out, parse_constant=pytest.fail)["test"]["r2"] is None
+
+
+@pytest.mark.parametrize(
+    "recipe", [[], ["dataset=shapes", "arch=unet", "arch.depth=1", "arch.base=4"]], ids=" ".join
+)
+def test_reports_are_summed_over_batches(monkeypatch, recipe):
+    """No outputs are kept but those of the batch at hand; the report is that of one large batch."""
+    config = compose([*recipe, "max_examples=90"])
+    examples = data.prepare(data.read(config), config, torch.device("cpu"))
+    stack = Stack([build_model(config, examples)], torch.device("cpu"))
+    recipe = recipe_of([config], stack, examples)
+    whole = fit.evaluate(stack, examples, "train", recipe, report=True)
+    outputs, alive, sums = [], [], recipe.task.sums
+
+    def watched(output, losses, y):
+        outputs.append(weakref.ref(output))
+        alive.append(sum(reference() is not None for reference in outputs))
+        return sums(output, losses, y)
+
+    monkeypatch.setattr(recipe.task, "sums", watched)
+    monkeypatch.setattr(fit, "_EVALUATED_NUMBERS", 10 * math.prod(examples.shape))
+    parts = fit.evaluate(stack, examples, "train", recipe, report=True)
+    assert alive == [1] * 7
+    assert parts[1] == whole[1]
+    assert "confusion" in parts[1][0]
+
+
 def test_other_data_go_through_the_preprocessing_of_the_training_split(trainlab):
     """Inputs moved far away must stay far away: fitting anew would bring them back."""
     run = trainlab("train", "dataset=moons", "dataset.noise=0.05", "epochs=5")
@@ -50,7 +116,7 @@ def test_a_table_for_people(trainlab):
     run = trainlab("train", *TYPED)
     answer = trainlab("eval", str(run.path))
     assert answer.code == 0
-    assert all(word in answer.out for word in ("split", "train", "val", "test", "accuracy"))
+    assert all(word in answer.out for word in ("metric", "train", "val", "test", "accuracy"))
 
 
 def test_errors_of_one_paragraph(trainlab, folder):
@@ -88,8 +154,13 @@ def test_damaged_files_and_settings_that_are_fixed(trainlab):
     assert "only these can be set" in trainlab("eval", str(run.path), "seed=5").err
     (run.path / "checkpoints" / "data.pt").write_bytes(b"nonsense")
     assert "data.pt is damaged" in trainlab("eval", str(run.path)).err
-    (run.path / "config.yaml").write_text("[]")
-    assert "no config of a run" in trainlab("eval", str(run.path)).err
+    for name in ("data", "best"):  # an intact file of something else
+        torch.save([name], run.path / "checkpoints" / f"{name}.pt")
+        assert f"{name}.pt is damaged" in trainlab("eval", str(run.path)).err
+        torch.save({"preprocess": {}}, run.path / "checkpoints" / f"{name}.pt")
+    for text in ("[]", "overrides: []", "a: [1"):
+        (run.path / "config.yaml").write_text(text)
+        assert "no config of a run" in trainlab("eval", str(run.path)).err
 
 
 def test_another_table_keeps_the_runs_codes_and_classes(trainlab, folder):
@@ -110,19 +181,13 @@ def test_another_table_keeps_the_runs_codes_and_classes(trainlab, folder):
     call = ["predict", str(run.path), "--input", "few.csv", "--output", "out.csv"]
     assert trainlab(*call).code == 0
     right = pd.read_csv(folder / "out.csv")["prediction"].to_numpy() == few["bought"].to_numpy()
-    shares = {name: split["accuracy"] for name, split in scores.items()}
-    sizes = {name: len(part) for name, part in splits_of(folder / "few.csv").items()}
-    total = sum(shares[name] * sizes[name] for name in sizes) / len(few)
-    assert total == pytest.approx(right.mean())
+    assert scores["all"]["accuracy"] == pytest.approx(right.mean())
+    reported = trainlab("eval", str(run.path), "dataset.path=few.csv", "--report")
+    assert "split all" in reported.out
     pd.concat([few, few.assign(bought="never")]).to_csv(folder / "new.csv", index=False)
     assert "have never as well" in trainlab("eval", str(run.path), "dataset.path=new.csv").err
     few[["size", "bought"]].to_csv(folder / "less.csv", index=False)
     assert "no column city" in trainlab("eval", str(run.path), "dataset.path=less.csv").err
-
-
-def splits_of(path):
-    config = compose(["dataset=csv", f"dataset.path={path}", "dataset.target=bought"])
-    return data.split_of(data.read(config), config)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """Where the batches come from: memory or a loader, the same either way; and streams in order."""
 
+from contextlib import contextmanager
+from itertools import count
+
 import numpy as np
 import pytest
 import torch
@@ -65,21 +68,78 @@ def test_a_stack_is_streamed_too(tmp_path):
     assert train("a", "in_memory=false", "loader_workers=1") == train("b", "in_memory=true")
 
 
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_a_streamed_run_interrupted_within_an_epoch_ends_with_the_same_bits(
+    tmp_path, monkeypatch, workers
+):
+    def train(name, typed):
+        common = [f"output_dir={tmp_path / name}", "quiet=true", "epochs=3", "max_examples=300"]
+        (outcome,) = run.train([compose([*common, "norm=batch", "reg.dropout=0.2", *typed])])
+        return outcome
+
+    @contextmanager
+    def interruption():
+        looks = count()
+        yield lambda: next(looks) >= 13  # of 7 steps an epoch
+
+    def checkpoint(outcome):
+        path = outcome.run.path / "checkpoints" / "last.pt"
+        return torch.load(path, weights_only=True)
+
+    streamed = ["in_memory=false", f"loader_workers={workers}"]
+    whole = train("whole", ["in_memory=true"])
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "interruptible", interruption)
+        cut = train("cut", streamed)
+    assert cut.status == "stopped"
+    assert checkpoint(cut)["epoch"] == 1
+    assert 0 < checkpoint(cut)["position"] < 7
+    resumed = train("cut", streamed)
+    assert resumed.status == "done"
+    ours, theirs = (checkpoint(outcome)["model"] for outcome in (resumed, whole))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def table(missing=()):
+    """600 rows of two columns, with gaps in the second."""
+    x = torch.randn(600, 2, generator=torch.Generator().manual_seed(0)).numpy()
+    x[list(missing), 1] = np.nan
+    return Examples(x, np.arange(600) % 2, "binary", ["no", "yes"], columns=("width", "height"))
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_an_input_that_is_missing_is_named_wherever_it_is(monkeypatch, in_memory):
+    """Also where streamed inputs are not among those that preprocessing is fitted on."""
+    monkeypatch.setattr(data, "_FITTED_NUMBERS", 100)
+    monkeypatch.setattr(data, "_CHECKED_NUMBERS", 64)
+    config = compose([f"in_memory={in_memory}", "preprocess=minmax"])
+    splits = data.split_of(table(), config)
+    unseen = [splits["val"][-1], splits["test"][0]] + [splits["train"][1]] * (not in_memory)
+    for row in unseen:
+        with pytest.raises(UserError, match=f"'height' of example {row + 1} .*impute"):
+            data.prepare(table([row]), config, CPU)
+    with pytest.raises(UserError, match="in column height"):
+        data.prepare(table(splits["train"]), config, CPU)
+    filled = data.prepare(table(unseen), compose([f"in_memory={in_memory}"]), CPU)
+    assert filled.inputs(torch.arange(600)).isfinite().all()
+
+
 def test_what_does_not_fit_is_streamed(monkeypatch):
     config = compose([])
     examples = data.read(config)
-    monkeypatch.setattr(data, "_free_memory", lambda: 12 * examples.x.size + 1)
+    monkeypatch.setattr(data, "free_memory", lambda: 12 * examples.x.size + 1)
     assert data.fits(examples, config, CPU)
     assert data.prepare(examples, config, CPU).x is not None
-    monkeypatch.setattr(data, "_free_memory", lambda: 12 * examples.x.size - 1)
+    monkeypatch.setattr(data, "free_memory", lambda: 12 * examples.x.size - 1)
     assert not data.fits(examples, config, CPU)
     assert data.prepare(examples, config, CPU).x is None
-    monkeypatch.setattr(data, "_free_memory", lambda: None)  # a system that does not tell
+    monkeypatch.setattr(data, "free_memory", lambda: None)  # a system that does not tell
     assert data.fits(examples, config, CPU)
 
 
 def test_it_is_said_aloud(trainlab, monkeypatch):
-    monkeypatch.setattr(data, "_free_memory", lambda: 1000)
+    monkeypatch.setattr(data, "free_memory", lambda: 1000)
     answer = trainlab("train", "epochs=1", "max_examples=100")
     assert "read batch by batch" in answer.err
     monkeypatch.undo()

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from trainlab import data, run, streams
+from trainlab import data, prepare, run, streams
 from trainlab.config import compose
 
 
@@ -46,7 +46,7 @@ def same_weights(one, other):
 def by_hand(config, make_optimizer, epochs):
     """The plain PyTorch loop on the same work: train_loss, val_loss, val_accuracy per epoch."""
     examples = data.prepare(data.read(config), config, torch.device("cpu"))
-    model = run.build_model(config, examples)
+    model = prepare.build_model(config, examples)
     optimizer = make_optimizer(model.parameters())
     train, val = examples.splits["train"], examples.splits["val"]
     rows = []
@@ -131,7 +131,7 @@ def interrupted_and_resumed(train, monkeypatch, looks, *overrides, sweep=({},)):
         yield Interrupt(looks)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "_interruptible", interruption)
+        patch.setattr(run, "interruptible", interruption)
         first = train(*overrides, sweep=sweep, name="broken")
     assert {outcome.status for outcome in first} == {"stopped"}
     return train(*overrides, sweep=sweep, name="broken")
@@ -306,7 +306,7 @@ def test_regression_metrics_equal_scikit_learn(train):
     config = outcome.run.config
     raw = data.read(config)
     examples = data.prepare(raw, config, torch.device("cpu"))
-    model = run.build_model(config, examples)
+    model = prepare.build_model(config, examples)
     model.load_state_dict(weights(outcome, "best"))
     test, train_split = examples.splits["test"], examples.splits["train"]
     y = torch.from_numpy(raw.y)
@@ -338,7 +338,7 @@ def test_checkpoints_load_into_an_ordinary_module(train):
     outcomes = train("epochs=1", "norm=batch", sweep=SWEEP[:3])
     config = outcomes[1].run.config
     examples = data.prepare(data.read(config), config, torch.device("cpu"))
-    model = run.build_model(config, examples)
+    model = prepare.build_model(config, examples)
     model.load_state_dict(weights(outcomes[1], "best"))
     model.eval()
     with torch.no_grad():

@@ -5,6 +5,7 @@ import pytest
 
 from trainlab import data
 from trainlab.config import compose, options
+from trainlab.data import splits
 from trainlab.data.words import GROUPS
 
 
@@ -71,7 +72,7 @@ FILES = "mnist fashion_mnist cifar10 cifar100 csv npz image_folder text".split()
 def test_splits_are_disjoint_and_whole(dataset):
     """By position; and equal examples, where data have any, are no work of the split."""
     examples = data.read(compose([f"dataset={dataset}"]))
-    parts = data.split(examples, 0.15, 0.15, seed=3)
+    parts = splits.split(examples, 0.15, 0.15, seed=3)
     together = np.concatenate(list(parts.values()))
     assert sorted(together) == list(range(len(examples.x)))
     assert all(len(part) for part in parts.values())

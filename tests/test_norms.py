@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainlab import data, norms, run
+from trainlab import data, norms, prepare
 from trainlab.architectures import Block
 from trainlab.config import UserError, build, compose, options
 
@@ -100,7 +100,7 @@ def test_place_and_bias(place):
 def model_of(*overrides):
     config = compose(["max_examples=100", *overrides])
     examples = data.prepare(data.read(config), config, torch.device("cpu"))
-    return run.build_model(config, examples), examples
+    return prepare.build_model(config, examples), examples
 
 
 def test_weight_normalization_starts_as_the_plain_net_and_learns_length_and_direction():
@@ -177,7 +177,7 @@ def test_exact_statistics_are_those_of_the_training_split(arch, trainlab):
     assert answer.code == 0, answer.err
     config = compose(typed)
     examples = data.prepare(data.read(config), config, torch.device("cpu"))
-    model = run.build_model(config, examples)
+    model = prepare.build_model(config, examples)
     state = torch.load(answer.path / "checkpoints" / "best.pt", weights_only=True)["model"]
     names = [name for name in state if "running" in name]
     saved = {name: state[name].clone() for name in names}

@@ -134,7 +134,7 @@ def filled(then, strategy="mean"):
     return make_pipeline(SimpleImputer(strategy=strategy), then)
 
 
-TABLE, CODES = About(), About(categorical=(1, 3))
+TABLE, CODES, NAMED = About(), About(categorical=(1, 3)), About(columns=("width", "height"))
 of_type = sk.MinMaxScaler().fit([[-4.0] * 7, [12.0] * 7])
 CASES = [
     ("scale", {}, table, About(-4.0, 12.0), lambda train, rest: of_type.transform(rest)),
@@ -376,6 +376,11 @@ def test_a_users_own_transform_comes_back_inside_a_chain():
         (["minmax"], lambda: torch.tensor([[1.0], [torch.inf]]), About(), "infinite"),
         (["impute"], lambda: torch.tensor([[1.0, NAN]]), About(), r"column 1 \(counted from 0\)"),
         (["impute"], lambda: torch.full((2, 9), NAN), About(), "columns 0, 1, 2, 3, 4, … "),
+        (["impute"], lambda: torch.tensor([[1.0, NAN]]), NAMED, r"value in column height\. Leave"),
+        (["standardize", "impute"], lambda: torch.tensor([[1.0, NAN]]), NAMED, "in column height"),
+        (["pca"], lambda: torch.tensor([[1.0, NAN]]), NAMED, "values in column height"),
+        (["pca"], lambda: torch.ones(2, 2), NAMED._replace(categorical=(0,)), "in column width"),
+        (["center", "pca"], lambda: torch.ones(2, 2), NAMED._replace(categorical=(0,)), "width"),
     ],
 )
 def test_refuses(names, inputs, about, message):

@@ -5,20 +5,20 @@ import json
 import pytest
 import torch
 
-from trainlab import data, run
+from trainlab import data, prepare, run
 from trainlab.config import compose, run_id, stack_key
-from trainlab.run import pick_device
+from trainlab.prepare import pick_device
 
 
 def model_of(*overrides):
     config = compose(overrides)
-    return config, run.build_model(
+    return config, prepare.build_model(
         config, data.prepare(data.read(config), config, pick_device("cpu"))
     )
 
 
 def test_small_dense_nets_take_one_thread(monkeypatch):
-    monkeypatch.setattr(run, "_THREADS", 7)
+    monkeypatch.setattr(prepare, "THREADS", 7)
     for overrides, threads in [
         ([], 1),
         (["arch=cnn"], 7),
@@ -27,7 +27,7 @@ def test_small_dense_nets_take_one_thread(monkeypatch):
         (["threads=3"], 3),
     ]:
         config, model = model_of(*overrides)
-        assert run._threads(config, model, 1000) == threads
+        assert prepare.threads(config, model, 1000) == threads
 
 
 def test_env_json_tells_the_threads(trainlab):
@@ -111,14 +111,6 @@ def test_a_stack_of_different_settings_equals_the_solo_runs(tmp_path):
             assert member[metric] == pytest.approx(solo[metric], rel=1e-4)
 
 
-def test_the_width_of_a_stack():
-    assert run._width(compose([]), 100) == 32
-    assert run._width(compose([]), 5) == 5
-    assert run._width(compose(["stack=7"]), 100) == 7
-    assert run._width(compose(["arch=cnn", "device=cpu"]), 100) == 1
-    assert run._width(compose(["compile=true"]), 100) == 1
-
-
 def test_no_global_generator_decides_a_result(tmp_path):
     results = []
     for global_seed in (1, 2):
@@ -158,7 +150,7 @@ def test_layers_with_rate_zero_stay_as_they_are_whatever_the_regularizers(tmp_pa
             ]
         )
         examples = data.prepare(data.read(config), config, torch.device("cpu"))
-        before = run.build_model(config, examples).state_dict()
+        before = prepare.build_model(config, examples).state_dict()
         (outcome,) = run.train([config])
         saved = torch.load(outcome.run.path / "checkpoints" / "last.pt", weights_only=True)["model"]
         assert torch.equal(saved["1.weight"], before["1.weight"]), optimizer

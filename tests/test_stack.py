@@ -1,14 +1,17 @@
 """A stack's members are their solo runs: outputs, gradients, buffers, and back to modules."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 
 from trainlab import noise, norms
 from trainlab.activations import Maxout, RReLU, Step, Swish, swiglu
+from trainlab.architectures.ensembles import Ensemble
 from trainlab.stack import Stack
 
-R, B = 5, 9
+R, B, K = 5, 9, 3
 
 
 def noisy(seed, kind, act=nn.ReLU):
@@ -104,8 +107,9 @@ def test_members_equal_plain_modules(name):
     not torch.backends.mkl.is_available(), reason="other kernels, equal to rounding"
 )
 @pytest.mark.parametrize("norm", [None, nn.BatchNorm1d])
-def test_dense_members_equal_their_solo_runs_to_the_last_bit(norm):
-    """At usual widths; this is what keeps chaotic runs the same, stacked or not."""
+@pytest.mark.parametrize("nets", [0, 2])
+def test_dense_members_equal_their_solo_runs_to_the_last_bit(norm, nets):
+    """At usual widths, also of ensembles: this keeps chaotic runs the same, stacked or not."""
 
     def model(seed):
         torch.manual_seed(seed)
@@ -113,13 +117,15 @@ def test_dense_members_equal_their_solo_runs_to_the_last_bit(norm):
         return nn.Sequential(*layers, nn.ReLU(), nn.Linear(128, 64), nn.Tanh(), nn.Linear(64, 10))
 
     models = [model(seed) for seed in range(R)]
+    if nets:
+        models = [Ensemble([model(nets * r + i) for i in range(nets)]) for r in range(R)]
     stack, solos = Stack(models), [Stack([module]) for module in models]
     x = torch.randn(R, 32, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     outputs = stack(x)
-    stack.backward(outputs.square().sum((1, 2)))
+    stack.backward(outputs.square().flatten(1).sum(1))
     for r, solo in enumerate(solos):
         output = solo(x[r : r + 1])
-        solo.backward(output.square().sum((1, 2)))
+        solo.backward(output.square().flatten(1).sum(1))
         assert torch.equal(outputs[r], output[0])
         assert torch.equal(stack.g[r], solo.g[0])
 
@@ -201,3 +207,106 @@ def test_a_parameter_the_loss_does_not_reach_has_gradient_zero():
         stack.backward(stack(torch.ones(size, 4, 3)).sum((1, 2)))
         assert stack.g[:, :4].abs().min() > 0
         assert stack.g[:, 4:].abs().max() == 0
+
+
+# ---------------------------------------------------------------- ensembles
+
+
+def ensembles(name, size):
+    """R ensembles, and their nets: each with its own weights, key and rate of dropout."""
+    nets = [[MODELS[name](K * r + i) for i in range(K)] for r in range(size)]
+    return [Ensemble(each) for each in nets], nets
+
+
+def called(*arguments):
+    raise AssertionError("nets one by one")
+
+
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize(
+    "name", ["mlp", "gelu", "no bias", "batch norm", "dropout", "rrelu", "prelu", "cnn"]
+)
+def test_nets_of_ensembles_equal_plain_modules(name, size, monkeypatch):
+    """Outputs, gradients, running averages and noise, without a call of the ensembles unless R = 1
+    and the nets are not dense ones."""
+    models, nets = ensembles(name, size)
+    stack = Stack(models)
+    if size > 1 or name not in ("prelu", "cnn"):
+        monkeypatch.setattr(Ensemble, "forward", called)
+    close = partial(torch.testing.assert_close, rtol=2e-6, atol=1e-6)
+    for step in range(3):
+        x = inputs(step)[:size]
+        stack.at(step)
+        outputs = stack(x)
+        assert outputs.shape == (size, B, K, 3)
+        stack.backward(outputs.square().mean((1, 2, 3)), add=step > 0)
+        for r, each in enumerate(nets):
+            for i, net in enumerate(each):
+                for layer in net.modules():
+                    if isinstance(layer, noise.Noisy):
+                        layer.step.fill_(step)
+                expected = net(x[r])
+                (expected.square().mean() / K).backward()
+                close(outputs[r, :, i], expected)
+                gradient = torch.cat([p.grad.flatten() for p in net.parameters()])
+                close(stack.g[r].view(K, -1)[i], gradient)
+            found, expected = stack.state_dict(r), models[r].state_dict()
+            assert list(found) == list(expected)
+            for key, value in expected.items():
+                close(found[key], value)
+    stack.train(False)
+    outputs = stack(inputs(7)[:size])
+    for r, each in enumerate(nets):
+        for i, net in enumerate(each):
+            close(outputs[r, :, i], net.eval()(inputs(7)[r]))
+    monkeypatch.undo()
+    member = stack.member(size - 1).eval()
+    close(member(inputs(7)[size - 1]), outputs[size - 1])
+    program = torch.export.export(member, (inputs(7)[0],))
+    assert torch.equal(program.module()(inputs(7)[0]), member(inputs(7)[0]))
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_batch_norm_of_all_nets_is_measured_at_once(size):
+    """As fit.py does it: with the momentum of layers in the template."""
+    stack = Stack(ensembles("batch norm", size)[0])
+    for layer in stack.template.modules():
+        if isinstance(layer, nn.BatchNorm1d):
+            layer.momentum = 1.0
+    x = inputs()[:size]
+    stack(x)
+    for r in range(size):
+        for name, mean in stack.state_dict(r).items():
+            if name.endswith("running_mean"):
+                first = stack.member(r).get_submodule(name.removesuffix(".2.running_mean"))[:2]
+                torch.testing.assert_close(mean, first(x[r]).mean(0))
+
+
+def test_torchs_optimizers_get_the_parameters_of_an_ensemble():
+    (model,), _ = ensembles("mlp", 1)
+    stack, x = Stack([model]), inputs()[:1]
+    names = [name for name, _ in model.named_parameters()]
+    assert list(stack.leaves) == names
+    for leaf, gradient, own in zip(
+        stack.leaves.values(), stack.gradients(), model.parameters(), strict=True
+    ):
+        assert leaf.shape == gradient[0].shape == own.shape
+    for leaf in stack.leaves.values():
+        leaf.data.zero_()
+    assert not stack(x).any()
+
+
+def test_ensembles_are_compiled_as_the_modules_they_are(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda module: compiled.append(module) or module)
+    (model,), _ = ensembles("mlp", 1)
+    stack = Stack([model], compiled=True)
+    assert compiled == [stack.template]
+    assert torch.equal(stack(inputs()[:1])[0], model(inputs()[0]))
+
+
+def test_a_stack_of_ensembles_of_one_net():
+    models = [Ensemble([mlp(seed)]) for seed in range(R)]
+    outputs = Stack(models)(inputs())
+    assert outputs.shape == (R, B, 1, 3)
+    torch.testing.assert_close(outputs[4], models[4](inputs()[4]))

@@ -121,3 +121,19 @@ def test_maps_are_settings_like_others(trainlab):
     grid = pd.DataFrame(table.rows(table.find_runs(answer.path)))
     assert grid["lr_multipliers"].astype(str).nunique(dropna=False) == 3
     assert answer.err.count("│ 1 │") == 3  # n
+
+
+def test_settings_named_like_metrics_are_no_metrics(trainlab):
+    short = ("dataset=iris", "arch=linear", "epochs=1")
+    answer = trainlab("train", "-m", "val_fraction=0.1,0.3", *short)
+    assert answer.code == 0
+    assert "val_fraction" in answer.err
+
+
+def test_numbers_are_never_cut_in_a_narrow_terminal(trainlab, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    sweep = ("-m", "seed=0,1", "optimizer=adam,sgd", "dataset=iris", "arch=linear", "epochs=1")
+    shown = trainlab("train", *sweep, "reg.weight_decay=0.001,0.01").err
+    table = [line for line in shown.splitlines() if "│" in line]
+    assert len(table) > 4
+    assert not any("…" in line for line in table)

@@ -11,7 +11,7 @@ from sklearn import metrics as sk
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainlab import streams, tasks
-from trainlab.config import UserError
+from trainlab.config import UserError, compose, run_id
 from trainlab.tasks.words import nearest
 
 R, N, K = 3, 41, 3  # runs, examples, models of an ensemble
@@ -160,12 +160,25 @@ def words_data():
 NOISE = np.array([0, 1, 8, 27]) / 36
 
 
-def test_negative_sampling_is_the_formula_on_the_words_drawn():
-    task = tasks.of(words_data(), "negative_sampling")
+def test_how_many_words_are_drawn_is_a_setting():
+    """Of runs that draw some, and part of their identity."""
+    typed = ["dataset=toy_corpus", "arch=skipgram", "loss=negative_sampling"]
+    for more, count in ([], 5), (["negatives=2"], 2):
+        assert tasks.described(compose([*typed, *more]), words_data()).negatives == count
+    ids = {run_id(compose([*typed, *more]), "") for more in ([], ["negatives=2"])}
+    assert len(ids) == 2
+    assert tasks.described(compose(["negatives=2"]), words_data()).loss
+    with pytest.raises(UserError, match="whole number >= 1"):
+        compose(["negatives=0"])
+
+
+@pytest.mark.parametrize("count", [5, 3])
+def test_negative_sampling_is_the_formula_on_the_words_drawn(count):
+    task = tasks.of(words_data(), "negative_sampling", negatives=count)
     torch.manual_seed(0)
     outputs, y = torch.randn(2, 1, 4), torch.tensor([[2], [3]])
-    edges = [0.0, 1 / 36 - 1e-5, 1 / 36 + 1e-5, 9 / 36 + 1e-5, 1 - 2.0**-24]
-    drawn = [1, 1, 2, 3, 3]  # word 0 never occurs, so it is never drawn
+    edges = [0.0, 1 / 36 - 1e-5, 1 / 36 + 1e-5, 9 / 36 + 1e-5, 1 - 2.0**-24][:count]
+    drawn = [1, 1, 2, 3, 3][:count]  # word 0 never occurs, so it is never drawn
     asked = []
 
     def draw(shape):
@@ -173,23 +186,24 @@ def test_negative_sampling_is_the_formula_on_the_words_drawn():
         return torch.tensor([[edges]] * 2)
 
     found = task.loss(outputs, y, draw=draw)
-    assert asked == [(1, 5)]
+    assert asked == [(1, count)]
     sigmoid = 1 / (1 + np.exp(-outputs.double().numpy()))
     for r in range(2):
         true, others = sigmoid[r, 0, y[r, 0]], sigmoid[r, 0, drawn]
         assert found[r, 0].item() == pytest.approx(-np.log(true) - np.log(1 - others).sum())
 
 
-def test_negative_sampling_without_draws_is_their_mean():
-    task = tasks.of(words_data(), "negative_sampling")
+@pytest.mark.parametrize("count", [5, 2])
+def test_negative_sampling_without_draws_is_their_mean(count):
+    task = tasks.of(words_data(), "negative_sampling", negatives=count)
     torch.manual_seed(0)
     outputs, y = torch.randn(2, 3, 4), torch.tensor([[0, 1, 2], [3, 3, 1]])
     sigmoid = 1 / (1 + np.exp(-outputs.double().numpy()))
     expected = -np.log(np.take_along_axis(sigmoid, y.numpy()[..., None], 2))[..., 0]
-    expected -= 5 * np.log(1 - sigmoid) @ NOISE
+    expected -= count * np.log(1 - sigmoid) @ NOISE
     found = task.loss(outputs, y)
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5)
-    # A mean over 20,000 draws of five words each has about a hundredth of error.
+    # A mean over 20,000 draws of some words each has about a hundredth of error.
     many = outputs.repeat_interleave(20_000, 1), y.repeat_interleave(20_000, 1)
     key = torch.tensor([1, 2])
     sampled = task.loss(*many, draw=lambda shape: streams.uniform(key, 0, shape))
@@ -279,11 +293,20 @@ REFERENCES = {
 
 def summed(task, outputs, y, batches=BATCHES):
     """Metrics from sums that were added up over batches."""
+    return task.metrics(totals(task, outputs, y, batches))
+
+
+def reported(task, outputs, y, batches=BATCHES):
+    """The reports from such sums."""
+    return task.report(totals(task, outputs, y, batches))
+
+
+def totals(task, outputs, y, batches):
     sums = {}
     for output, target in zip(outputs.split(batches, 1), y.split(batches, 1), strict=True):
-        more = task.sums(output, task.loss(output, target), target)
+        more = task.sums(output, task.loss(output, target), target) | task.tally(output, target)
         sums = {name: sums.get(name, 0) + value for name, value in more.items()}
-    return task.metrics(sums)
+    return sums
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -304,13 +327,21 @@ def test_members_equal_solo(kind, models):
     data, outputs, y = example(kind, models=models)
     task = tasks.of(data, ensemble=bool(models))
     together, whole = summed(task, outputs, y), task.whole(outputs, y)
-    reports = task.report(outputs, y)
     for r in range(R):
         solo = outputs[r : r + 1], y[r : r + 1]
         torch.testing.assert_close(task.loss(*solo)[0], task.loss(outputs, y)[r])
         for name, value in (summed(task, *solo) | task.whole(*solo)).items():
             torch.testing.assert_close(value[0], (together | whole)[name][r])
-        assert task.report(*solo) == [reports[r]]
+
+
+@pytest.mark.parametrize("models", [(), (K,)], ids=["one", "ensemble"])
+@pytest.mark.parametrize("kind", sorted({*KINDS} - {"words"}))
+def test_members_are_reported_as_solo(kind, models):
+    data, outputs, y = example(kind, models=models)
+    task = tasks.of(data, ensemble=bool(models))
+    reports = reported(task, outputs, y)
+    for r in range(R):
+        assert reported(task, outputs[r : r + 1], y[r : r + 1]) == [reports[r]]
     assert reports[0] == {} or reports[0] != reports[1]
 
 
@@ -365,7 +396,7 @@ def test_average_precision_equals_scikit_learns(decimals):
 @pytest.mark.parametrize("kind", ["classification", "binary", "segmentation", "multi_label"])
 def test_reports_equal_scikit_learns(kind):
     data, outputs, y = example(kind)
-    reports = tasks.of(data).report(outputs, y)
+    reports = reported(tasks.of(data), outputs, y)
     for r, report in enumerate(json.loads(json.dumps(reports, allow_nan=False))):
         if kind in ("binary", "multi_label"):
             true, predicted = y[r], outputs[r] > 0
@@ -385,10 +416,10 @@ def test_reports_equal_scikit_learns(kind):
         assert report == {}
 
 
-@pytest.mark.parametrize("kind", ["regression", "reconstruction", "words"])
+@pytest.mark.parametrize("kind", ["regression", "reconstruction"])
 def test_there_is_no_report_where_there_are_no_classes(kind):
     data, outputs, y = example(kind)
-    assert tasks.of(data).report(outputs, y) == [{}] * R
+    assert reported(tasks.of(data), outputs, y) == [{}] * R
 
 
 def test_nearest_words_by_cosine():
@@ -433,7 +464,7 @@ def test_an_ensemble_of_classifiers_by_hand():
         }
     )
     assert tuple(found) == task.names
-    (report,) = task.report(outputs, torch.tensor(y)[None])
+    (report,) = reported(task, outputs, torch.tensor(y)[None], batches=(1, 3))
     assert report["confusion"] == sk.confusion_matrix(y, p.mean(1).argmax(1)).tolist()
 
 
@@ -482,7 +513,8 @@ def test_metrics_of_an_ensemble_are_those_of_the_mean_and_of_its_models(kind):
     expected = summed(alone, mean, y) | alone.whole(mean, y)
     for name, value in expected.items():
         torch.testing.assert_close((found | whole)[name], value, rtol=1e-4, atol=1e-5)
-    assert task.report(outputs, y) == alone.report(mean, y)
+    if kind != "words":
+        assert reported(task, outputs, y) == reported(alone, mean, y)
     score = task.names[1]
     models = [summed(alone, outputs[:, :, j], y) for j in range(K)]
     member = torch.stack([model[score] for model in models]).mean(0)
@@ -545,7 +577,7 @@ def test_nothing_is_read_back_from_the_device(kind, models):
     task = tasks.of(data, ensemble=bool(models))
     with NothingRead():
         losses = task.loss(outputs, y, torch.full((R, 1), 0.1))
-        task.metrics(task.sums(outputs, losses, y))
+        task.metrics(task.sums(outputs, losses, y) | task.tally(outputs, y))
         task.whole(outputs, y)
     with NothingRead(), pytest.raises(AssertionError):
         outputs[outputs > 0]

@@ -4,26 +4,23 @@ A warning says why, and the override to try.
 """
 
 from collections.abc import Iterator
+from inspect import signature
 
+import torch
+import yaml
 from torch import nn
 
 from trainlab import tasks
 from trainlab.activations import Step
 from trainlab.adapters import is_torchs
-from trainlab.config import CONF, Config, UserError, build, nearest
-from trainlab.data import Data
+from trainlab.architectures import given_by
+from trainlab.config import CONF, Config, UserError, build, find, nearest, top_settings
+from trainlab.data import Data, sorted_by_target
 from trainlab.layout import LAYERS
 from trainlab.noise import Dropout, SpatialDropout
 from trainlab.norms import BATCH
 
 _DEEP = 10  # sigmoid layers, behind which hardly any gradient arrives
-_TASKS = {  # architectures that only one task has outputs for
-    "unet": "segmentation",
-    "multi_label": "multi_label",
-    "autoencoder": "reconstruction",
-    "skipgram": "words",
-    "cbow": "words",
-}
 _FULL = {  # optimizers for full batches
     "lbfgs": "lbfgs estimates curvature from differences of gradients",
     "rprop": "rprop goes by the signs of gradients",
@@ -65,17 +62,46 @@ def refuse(config: Config, model: nn.Module, data: Data) -> None:
         )
     if data.task == "reconstruction" and config["choices"]["dataset"] in ("toy_corpus", "text"):
         raise UserError("Words have no order, and cannot be given back as numbers.")
-    wanted = _TASKS.get(config["choices"]["arch"])
-    if wanted and data.task != wanted:
+    _refuse_arch(config, data)
+
+
+def _refuse_arch(config: Config, data: Data) -> None:
+    name = config["choices"]["arch"]
+    arch = find(config["arch"]["_target_"], config["trusted"])
+    wanted = given_by(arch).tasks
+    if wanted and data.task not in wanted:
         raise UserError(
-            f"arch={config['choices']['arch']} is for {wanted}, and the task of these data is "
-            f"{data.task}. Choose another arch, or other data."
+            f"arch={name} is for {' or '.join(wanted)}, and the task of these data is {data.task}. "
+            f"Use other data, or arch={' or '.join(_fitting(data.task))}."
         )
-    arch = config["choices"]["arch"]
-    ours = (CONF / "arch" / f"{arch}.yaml").is_file()  # a user's may be for anything
-    if data.task in ("segmentation", "words", "reconstruction") and ours and not wanted:
-        fitting = [name for name, task in _TASKS.items() if task == data.task]
-        raise UserError(f"The task of these data is {data.task}: use arch={' or '.join(fitting)}.")
+    if data.parts and "parts" in signature(arch).parameters and _mixed(data):
+        raise UserError(
+            f"arch={name} sees each input by itself, and preprocess="
+            f"{config['choices']['preprocess']} mixes the columns of several. Use a preprocess "
+            "that keeps columns apart, such as preprocess=standardize."
+        )
+
+
+def _fitting(task: str) -> Iterator[str]:
+    """Architectures of ours whose outputs are for that task."""
+    for file in sorted((CONF / "arch").glob("*.yaml")):
+        target = yaml.safe_load(file.read_text(encoding="utf-8"))["_target_"]
+        if task in given_by(find(target)).tasks:
+            yield file.stem
+
+
+def _mixed(data: Data) -> bool:
+    """Whether preprocessing carries what one input says into the columns of another."""
+    raw = torch.tensor(data.source[:_SEEN])  # (n, Σ parts)
+    whole = data.arrived(raw)
+    for own in torch.arange(raw.shape[1]).split(data.parts):
+        others = raw.clone()
+        others[:, own] = raw[:, own].flip(0)
+        moved = (data.arrived(others) != whole).any(0)
+        moved[own] = False
+        if moved.any():
+            return True
+    return False
 
 
 def warnings(config: Config, model: nn.Module, data: Data) -> Iterator[str]:
@@ -146,6 +172,17 @@ def warnings(config: Config, model: nn.Module, data: Data) -> Iterator[str]:
         yield (
             f"schedule.warmup={config['schedule']['warmup']} leaves nothing of epochs="
             f"{config['epochs']} to the schedule; try schedule.warmup={config['epochs'] // 10}"
+        )
+    drawn = top_settings()["negatives"].default
+    if config["negatives"] != drawn and config["loss"] != "negative_sampling":
+        yield (
+            f"negatives={config['negatives']} has no effect with loss={config['loss']}; try "
+            "loss=negative_sampling"
+        )
+    if config["online"] and sorted_by_target(data):
+        yield (
+            "online=true takes the examples in the order they come, and these come sorted by "
+            "target: what is learnt first is forgotten; try online=false"
         )
     if config["batch_size"] != "all" and (why := _FULL.get(config["choices"]["optimizer"])):
         yield f"{why}, which differ between batches anyway; try batch_size=all"

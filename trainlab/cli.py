@@ -7,6 +7,7 @@ once.
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from trainlab import __version__
@@ -30,7 +31,8 @@ trainlab: which recipe, and why?
   trainlab train -m optimizer=sgd,adam act=relu,gelu 'seed=range(5)'
   trainlab train experiment=first_steps
 
-Options: --version, --help, --debug (tracebacks), -q (train: no progress).
+Options: --version, --help, --debug (tracebacks); of train: -q (no progress), --dry-run (what would
+be trained), --fail-fast (a sweep ends at its first failure).
 `trainlab train --help` lists the groups; there Hydra's flags work too: --cfg job, --info, …
 Tab completion: eval "$(trainlab -sc install=bash)"; zsh and fish: see the README.
 """
@@ -40,8 +42,17 @@ FAILED, BAD_INPUT, DIVERGED, INTERRUPTED = 1, 2, 3, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; its exit code."""
+    """Run one command, or torchrun's share of it; its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    several = "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["WORLD_SIZE"]) > 1
+    if several and "train" in arguments:
+        from trainlab import parallel
+
+        return parallel.together(partial(_main, arguments))
+    return _main(arguments)
+
+
+def _main(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]
     verb, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
@@ -101,44 +112,77 @@ def main(argv: Sequence[str] | None = None) -> int:
 def train(arguments: list[str]) -> int:
     """`trainlab train`: Hydra composes, `trainlab.run` trains."""
     outcomes: list[Outcome] = []
-    sweep, failure, parent = False, None, os.getpid()
+    sweep, failure, session, found, parent = False, None, None, None, os.getpid()
 
     def job(task: Any) -> Any:
         """Hydra's task: one config, or all of a sweep from our launcher, and what it is worth.
 
-        Errors are kept from Hydra, which would announce them in its own words.
+        Errors are kept from Hydra, which would announce them in its own words. The last task of a
+        search is what it found.
         """
-        nonlocal sweep, failure
+        nonlocal sweep, failure, session, found
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
 
+        from trainlab import executors
+        from trainlab.config import UserError
+
+        if isinstance(task, tuple):
+            found = task
+            return None
         several = isinstance(task, list)
         sweep = several or HydraConfig.get().mode == RunMode.MULTIRUN
         try:
             configs = task if several else [_composed(task)]
-            from trainlab import run
+            if len(configs) > 1 and configs[0]["workers"] not in (1, "auto"):
+                executors.context()  # begins to import torch beside us
+            from trainlab import parallel
+            from trainlab.run import Session
 
-            results = run.train(configs)
+            if sweep and parallel.size() > 1:
+                raise UserError(
+                    "torchrun trains one large run; a sweep trains several at once by workers=… "
+                    "instead."
+                )
+            session = session or Session()
+            results = session.train(configs)
         except Exception as error:
             if os.getpid() != parent:  # another launcher's process: this is its only way to tell us
                 raise
             failure = failure or error
-            return [None] * len(task) if several else None
+            if not several:
+                return None
+            from trainlab.search.score import failed
+
+            return [failed(error)] * len(task)
         outcomes.extend(outcome for outcome in results if outcome)
         if os.getpid() != parent and results[0] and results[0].status == "failed":
             raise RuntimeError(results[0].reason)
-        values = [_objective(outcome) for outcome in results]
+        from trainlab.search.score import score
+
+        values = [score(outcome) for outcome in results]
         return values if several else values[0]
 
-    if "-q" in arguments:
-        arguments = [a for a in arguments if a != "-q"] + ["quiet=true"]
+    arguments = [_SHORT.get(argument, argument) for argument in arguments]
     _refuse_null_groups(arguments)
-    _hydra(_flags_last(arguments), job)
+    searches = any(a.startswith(("search=", "hydra/sweeper=")) for a in arguments)
+    if searches and not {"search=none", "-m", "--multirun", "--cfg", "-c", "--info"} & {*arguments}:
+        arguments.append("-m")  # or what is wrong with the rest is told as a sweep that lacks it
+    try:
+        _hydra(_flags_last(arguments), job)
+    finally:
+        if session:
+            session.close()
     if failure and not outcomes:
         raise failure
+    if found and (outcomes or found.done):
+        return _report_search(outcomes, found, failure)
     if not outcomes:  # --cfg, --info, --help, or a launcher of other processes
         return 0
     return _report(outcomes, sweep, failure)
+
+
+_SHORT = {"-q": "quiet=true", "--dry-run": "dry_run=true", "--fail-fast": "fail_fast=true"}
 
 
 def _refuse_null_groups(arguments: Sequence[str]) -> None:
@@ -160,13 +204,6 @@ def _composed(task: Any) -> Any:
     with open_dict(task):
         task["hydra"] = HydraConfig.get()
     return plain(task)
-
-
-def _objective(outcome: "Outcome | None") -> float | None:
-    """What a sweeper of the ecosystem optimizes: the monitored metric of the best epoch."""
-    if outcome is None:
-        return None
-    return outcome.run.result().get(outcome.run.config["stop"]["monitor"])
 
 
 def _hydra(arguments: list[str], job: Callable[[Any], Any]) -> None:
@@ -239,8 +276,29 @@ def _report(outcomes: Sequence["Outcome"], sweep: bool, failure: Exception | Non
     entries = [e for e in find_runs(first.path.parent) if e["result"]["run_id"] in wanted]
     if entries and not quiet:
         console.print(shown(entries))
+    return _ended(outcomes, ("failed", "diverged", "busy"), first.path.parent, failure)
+
+
+def _report_search(outcomes: Sequence["Outcome"], found: Any, failure: Exception | None) -> int:
+    """What a search found, and failures, to stderr; the rest as of any sweep."""
+    from rich.console import Console
+
+    from trainlab.search.report import show
+
+    show(found, Console(stderr=True, highlight=False, quiet=found.quiet))
+    last = {outcome.run.id: outcome for outcome in outcomes}  # a run has one at each rung
+    return _ended(list(last.values()), ("failed",), found.folder, failure)
+
+
+def _ended(
+    outcomes: Sequence["Outcome"], told: Sequence[str], folder: Any, failure: Exception | None
+) -> int:
+    """The runs that ended so to stderr, the folder to stdout; the exit code."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
     for outcome in outcomes:
-        if outcome.status in ("failed", "diverged", "busy"):
+        if outcome.status in told:
             typed = " ".join(t for t in outcome.run.config["overrides"] if t != "quiet=True")
             console.print(
                 f"{outcome.status} {outcome.run.id} ({typed}): {outcome.reason}",
@@ -249,7 +307,7 @@ def _report(outcomes: Sequence["Outcome"], sweep: bool, failure: Exception | Non
             )
     if failure:
         console.print(f"failed: {failure}", markup=False, soft_wrap=True)
-    print(first.path.parent)
+    print(folder)
     statuses = {outcome.status for outcome in outcomes}
     if "stopped" in statuses:
         console.print("interrupted; the same command continues")

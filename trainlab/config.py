@@ -6,9 +6,11 @@ option of each group, as typed) and `overrides` (the command-line overrides it w
 
 import copy
 import difflib
+import functools
 import hashlib
 import inspect
 import json
+import operator
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -26,15 +28,15 @@ CONF = next(p for p in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if p.is_dir
 # Only code below these may be named by a config, because a config may come from a stranger.
 _FAMILIES = (
     "data preprocess augmentation architectures activations noise initializers norms optimizers "
-    "adapters schedules clipping"
+    "adapters schedules clipping executors"
 ).split()
 TRUSTED = ("torch.nn", "torch.optim", *(f"trainlab.{family}" for family in _FAMILIES))
 
 # Settings that say how, where or under which name a run is computed, but do not decide its result.
 NOT_IDENTITY = frozenset(
     "device compile deterministic stack threads workers in_memory loader_workers checkpoint "
-    "data_dir download output_dir study name fresh retry smoke quiet trusted choices "
-    "overrides".split()
+    "data_dir download output_dir study name fresh retry fail_fast dry_run until smoke quiet "
+    "executor search trusted choices overrides".split()
 )
 
 # Groups whose numbers may differ between the members of a stack (besides the seed).
@@ -44,6 +46,7 @@ STACKABLE = ("optimizer", "schedule", "clip", "init", "reg")
 COMBINED = ("preprocess", "augment", "reg")
 
 Config = dict[str, Any]
+Schemas = dict[tuple, dict[str, schema.Setting]]  # of the settings that a set of choices brings
 
 
 class UserError(ValueError):
@@ -95,8 +98,15 @@ def options(group: str) -> dict[str, Path]:
     """Option name -> file, the user's own replacing ours."""
     found = {}
     for path in reversed(search_path()):
-        found |= {file.stem: file for file in sorted((path / group).glob("*.yaml"))}
+        folder = path / group
+        if folder.is_dir():
+            found |= _files(folder, folder.stat().st_mtime_ns)
     return dict(sorted(found.items()))
+
+
+@functools.lru_cache(maxsize=256)
+def _files(folder: Path, changed: int) -> dict[str, Path]:
+    return {file.stem: file for file in folder.glob("*.yaml")}
 
 
 def settings_of(group: str, option: str) -> dict[str, schema.Setting]:
@@ -159,42 +169,57 @@ def compose_jobs(loader: Any, master: Any, jobs: Sequence[Sequence[str]]) -> lis
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import OverrideType
-    from omegaconf import OmegaConf, open_dict
 
-    parser, composed, configs = OverridesParser.create(), {}, []
+    parser, parsed, composed, schemas, configs = OverridesParser.create(), {}, {}, {}, []
     for job in jobs:
-        structure, values = [], []
-        for text, override in zip(job, parser.parse_overrides(list(job)), strict=True):
+        structure, values = [], {}
+        for text in job:
+            if text not in parsed:
+                (parsed[text],) = parser.parse_overrides([text])
+            override = parsed[text]
             key = override.key_or_group
-            plain_value = (
-                override.type is OverrideType.CHANGE
-                and not loader.repository.group_exists(key)
-                and not key.startswith("hydra")
-            )
-            (values if plain_value else structure).append((text, override))
-        texts = tuple(text for text, _ in structure)
+            changes = override.type is OverrideType.CHANGE and not key.startswith("hydra")
+            if changes and not loader.repository.group_exists(key):
+                values[key] = override.value()
+            else:
+                structure.append(text)
+        texts = tuple(structure)
         if texts not in composed:
-            composed[texts] = loader.load_sweep_config(master, list(texts))
-        config = copy.deepcopy(composed[texts]) if values else composed[texts]
-        for _, override in values:
-            try:
-                OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
-            except Exception:  # let Hydra compose it, and say what is wrong
-                config = loader.load_sweep_config(master, list(job))
-                break
-        with open_dict(config):
-            config.hydra.overrides.task = [t for t in job if not t.startswith("hydra")]
-        configs.append(plain(config))
+            composed[texts] = _resolved(loader.load_sweep_config(master, structure))
+        task = [text for text in job if not text.startswith("hydra")]
+        config = _with(composed[texts], values)
+        if config is None:  # let Hydra compose it, or say what is wrong
+            config = _resolved(loader.load_sweep_config(master, list(job)))
+        configs.append(_finished(config, task, schemas))
     return configs
+
+
+def _with(config: Config, values: dict[str, Any]) -> Config | None:
+    """A copy with other values under some dotted keys; None where that is not all that changes."""
+    config = copy.deepcopy(config)
+    for key, value in values.items():
+        *path, name = key.split(".")
+        node = _at(config, ".".join(path)) if path else config
+        known = isinstance(node, dict) and name in node and not isinstance(node[name], dict)
+        linked = any(f"{key}." in f"{used}." for used in config["_used_"])
+        if not known or linked or isinstance(value, dict) or "${" in str(value):
+            return None
+        node[name] = copy.copy(value)
+    return config
 
 
 def plain(composed: Any) -> Config:
     """Hydra's composition as a checked plain dict."""
+    return _finished(_resolved(composed), list(composed.hydra.overrides.task))
+
+
+def _resolved(composed: Any) -> Config:
+    """Hydra's composition as a plain dict, with the choices, and under `_used_` the keys that other
+    values are made of."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     runtime = composed.hydra.runtime.choices
-    overrides = list(composed.hydra.overrides.task)
     masked = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
     try:
         config = OmegaConf.to_container(masked, resolve=True, throw_on_missing=True)
@@ -203,6 +228,13 @@ def plain(composed: Any) -> Config:
     config["choices"] = {
         group: runtime[group] for group in sorted(runtime) if not group.startswith("hydra/")
     }
+    raw = str(OmegaConf.to_container(masked, resolve=False))
+    return config | {"_used_": re.findall(r"\$\{([^{}]*)", raw)}
+
+
+def _finished(config: Config, overrides: list[str], schemas: Schemas | None = None) -> Config:
+    """Complete, checked, and shrunk for a smoke test."""
+    config.pop("_used_")
     for group in COMBINED:  # Hydra does not record a choice of several
         config.setdefault(group, {})
         _refuse_twice(group, overrides)
@@ -218,7 +250,7 @@ def plain(composed: Any) -> Config:
             config["choices"][group] = "+".join(chosen) or "none"
     config["overrides"] = overrides
     _fix(config)
-    check(config)
+    check(config, {} if schemas is None else schemas)
     return shrunk(config) if config["smoke"] else config
 
 
@@ -231,18 +263,26 @@ def _refuse_twice(group: str, overrides: Sequence[str]) -> None:
 
 
 def _fix(config: Config) -> None:
-    """Settings of the run that an option decides: `_fixes_: {batch_size: all}` in its YAML."""
+    """Settings that an option of another group decides: `_fixes_: {batch_size: all}` in its YAML.
+
+    One that the chosen options do not have is left out.
+    """
     for group, node in config.items():
         if group not in config["choices"] or not isinstance(node, dict):
             continue
         for key, value in node.pop("_fixes_", {}).items():
+            *path, name = key.split(".")
+            place = _at(config, path[0]) if path else config
+            if name not in place:
+                continue
+            known = settings_of(path[0], config["choices"][path[0]]) if path else top_settings()
             typed = any(t.lstrip("+").startswith(f"{key}=") for t in config["overrides"])
-            if config[key] != value and (typed or config[key] != top_settings()[key].default):
+            if place[name] != value and (typed or place[name] != known[key].default):
                 raise UserError(
                     f"{group}={config['choices'][group]} needs {key}={value}, and you set "
-                    f"{key}={config[key]}; leave one of them out."
+                    f"{key}={place[name]}; leave one of them out."
                 )
-            config[key] = value
+            place[name] = value
 
 
 _ABSENT = object()
@@ -258,13 +298,17 @@ def _at(config: Config, key: str) -> Any:
     return node
 
 
-def check(config: Config) -> None:
-    """Raise UserError where a value is not what its schema allows."""
+def check(config: Config, schemas: Schemas) -> None:
+    """Raise UserError where a value is not what its schema allows.
+
+    `schemas` keeps the settings of each set of choices, for other configs of a sweep.
+    """
     problems = []
-    found = dict(top_settings())
-    for group, option in config["choices"].items():
-        if option:
-            found |= settings_of(group, option)
+    choices = tuple(config["choices"].items())
+    if choices not in schemas:
+        own = (settings_of(group, option) for group, option in choices if option)
+        schemas[choices] = functools.reduce(operator.or_, own, top_settings())
+    found = schemas[choices]
     for key, setting in found.items():
         value = _at(config, key)
         if value is not _ABSENT and (problem := setting.problem(value)):
@@ -375,6 +419,8 @@ def _canonical(value: Any) -> Any:
 def _decisive(config: Config) -> Config:
     """What decides a run's result; steps that follow each other keep their order."""
     decisive = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
+    if config["loss"] != "negative_sampling":
+        decisive.pop("negatives", None)  # and so runs of older versions keep their names
     return decisive | {group: list(config[group].items()) for group in ("preprocess", "augment")}
 
 
@@ -406,6 +452,7 @@ def stack_key(config: Config) -> str:
             "in_memory",
             "checkpoint",
             "data_dir",
+            "until",
         )
     }
     return json.dumps(_canonical(key), sort_keys=True)

@@ -3,11 +3,12 @@
 import csv
 import importlib
 import logging
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,10 +17,9 @@ from torch import Tensor, nn
 
 from trainlab import data, tasks
 from trainlab.config import Config, UserError, compose
-from trainlab.data.examples import aligned
-from trainlab.data.tables import like, npz_inputs
+from trainlab.data.tables import arrays_of, check_inputs, like
 from trainlab.fit import evaluate
-from trainlab.run import build_model, pick_device
+from trainlab.prepare import build_model, pick_device
 from trainlab.stack import Stack
 from trainlab.step import recipe_of
 from trainlab.store import write_atomically
@@ -37,14 +37,17 @@ class Finished:
     device: torch.device
     saved: dict[str, Any]  # what data.saved kept
     best: dict[str, Any]
+    others_data: bool = False  # whether the config names other data than those of the run
 
     @classmethod
     def open(cls, folder: Path, overrides: Sequence[str] = ()) -> "Finished":
         """`overrides` change where data come from and where it is computed."""
         config = _config(folder, overrides)
+        others_data = _source(config) != _source(_config(folder, ()))
         device = pick_device(config["device"])
-        saved, best = (_read(folder, name, device) for name in ("data", "best"))
-        return cls(folder, config, device, saved, best)
+        saved = _read(folder, "data", "preprocess", device)
+        best = _read(folder, "best", "model", device)
+        return cls(folder, config, device, saved, best, others_data)
 
     def model(self, examples: data.Data) -> nn.Module:
         """The model for such data with the run's best weights, on the CPU, ready to evaluate."""
@@ -59,25 +62,48 @@ class Finished:
         return model.eval()
 
 
-def evaluated(
-    folder: Path, overrides: Sequence[str] = ()
-) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, Any]]]:
-    """Metrics of a run's best weights, split -> name -> value; and of each split the report.
+class Evaluation(NamedTuple):
+    """What a run's best weights are worth on each split, and which part of a stream that is."""
+
+    metrics: dict[str, dict[str, float]]  # split -> name -> value
+    reports: dict[str, dict[str, Any]]  # split -> what the task reports, if it does
+    windows: str = ""
+
+
+def evaluated(folder: Path, overrides: Sequence[str] = ()) -> Evaluation:
+    """Evaluate a run's best weights.
 
     `overrides` change where the data come from (`dataset=…`, `data_dir=…`, `max_examples=…`);
-    preprocessing is what the run fitted on its training split.
+    preprocessing is what the run fitted on its training split. Data of another dataset or file are
+    one split, `all`, beside their official test set, if they have one.
     """
     run = Finished.open(folder, overrides)
     config = run.config
-    raw = aligned(data.read(config), run.saved)
-    examples = data.prepare(raw, config, run.device, run.saved)
+    raw = data.read(config, run.saved)
+    examples = data.prepare(raw, config, run.device, run.saved, whole=run.others_data)
     stack = Stack([run.model(examples)], run.device)
     recipe = recipe_of([config], stack, examples)
+    windows = ""
+    if run.others_data:  # none of which the run has trained on
+        examples.splits["all"] = examples.splits.pop("train")
+    elif config["online"]:
+        windows = _slid(examples, run.best["epoch"])
     found, reports = {}, {}
     for split in examples.splits:
         metrics, (reports[split],) = evaluate(stack, examples, split, recipe, report=True)
         found[split] = {n.removeprefix(f"{split}_"): values[0] for n, values in metrics.items()}
-    return found, reports
+    return Evaluation(found, reports, windows)
+
+
+def _slid(examples: data.Data, epoch: int) -> str:
+    """Move `train` and `val` to the windows that they were in that epoch; says so in a sentence."""
+    examples.splits["train"], examples.splits["val"] = examples.windows[epoch - 1 : epoch + 1]
+    last = len(examples.windows)
+    return (
+        f"online=true: train, val and test are windows {epoch}, {epoch + 1} and {last} of {last}, "
+        "those of the best epoch, scored with the weights at its end; so train is not the error "
+        "before learning that result.json has."
+    )
 
 
 class Whole(nn.Module):
@@ -100,32 +126,39 @@ def in_own_units(examples: data.Data, outputs: Tensor) -> Tensor:
 
 def predicted(folder: Path, source: Path, output: Path, overrides: Sequence[str] = ()) -> None:
     """Write what a run's best model makes of the inputs in a .csv (columns as in training) or .npz
-    file (array `x`).
+    file (the array named as in training, else `x`), batch by batch.
 
     A .csv gets one row per example: the predicted class and the probabilities, each label's, or the
     numbers in their own units. An .npz gets the array `outputs` as well, for every kind of task.
     """
     _writable(output, (".csv", ".npz"))
+    if output.resolve() == source.resolve():
+        raise UserError(f"--output {output} would overwrite the inputs.")
     run = Finished.open(folder, overrides)
     inputs = _inputs(source, run)
     examples = data.unlabelled(inputs, run.saved, run.device, run.config["trusted"])
     model = run.model(examples).to(run.device)
-    with torch.inference_mode():
-        parts = [model(examples.inputs(part)) for part in examples.splits["train"].split(_AT_ONCE)]
-    outputs = torch.cat(parts).float()[None]  # (1, N, …)
+    task = None if examples.task == "words" else tasks.described(run.config, examples)
+    raw: list[Tensor] = []
     columns: dict[str, list] = {}
-    if examples.task != "words":
-        task = tasks.described(run.config, examples)
-        columns = task.predictions(outputs)
+    with torch.inference_mode():
+        for part in examples.splits["train"].split(_AT_ONCE):
+            x = examples.inputs(part)
+            _check_finite(x, part, examples, source)
+            outputs = model(x).float()
+            raw.append(in_own_units(examples, outputs).cpu())
+            found = task.predictions(outputs[None]) if task else {}
+            for name, values in found.items():
+                columns.setdefault(name, []).extend(values)
+            if output.suffix == ".csv" and not columns:
+                raise UserError(
+                    f"--output {output}: predictions of this task ({examples.task}) are written as "
+                    ".npz."
+                )
     if output.suffix == ".npz":
-        raw = in_own_units(examples, outputs[0])
-        write_atomically(output, lambda beside: _save_npz(beside, raw, columns))
-    elif columns:
-        write_atomically(output, lambda beside: _save_csv(beside, columns))
+        write_atomically(output, lambda beside: _save_npz(beside, torch.cat(raw), columns))
     else:
-        raise UserError(
-            f"--output {output}: predictions of this task ({examples.task}) are written as .npz."
-        )
+        write_atomically(output, lambda beside: _save_csv(beside, columns))
 
 
 def _writable(output: Path, suffixes: Sequence[str]) -> None:
@@ -133,6 +166,28 @@ def _writable(output: Path, suffixes: Sequence[str]) -> None:
         raise UserError(f"--output {output}: its name has to end in {' or '.join(suffixes)}.")
     if not output.parent.is_dir():
         raise UserError(f"--output {output}: there is no folder {output.parent}.")
+    if output.is_dir():
+        raise UserError(f"--output {output} is a folder.")
+    if not os.access(output.parent, os.W_OK):
+        raise UserError(f"--output {output}: the folder {output.parent} cannot be written to.")
+
+
+def _check_finite(x: Tensor, positions: Tensor, examples: data.Data, source: Path) -> None:
+    """Raise UserError that names the input because of which `x`, preprocessed, is not finite."""
+    finite = x.flatten(1).isfinite().all(1).cpu()
+    if finite.all():
+        return
+    row, names = int(positions[~finite][0]), examples.columns
+    raw = examples.source[row]
+    # Of several that may be to blame an infinite one: what is missing may have been filled in.
+    sizes = np.nan_to_num(np.abs(raw), nan=np.finfo(np.float32).max, posinf=np.inf)
+    place = [int(i) for i in np.unravel_index(sizes.argmax(), raw.shape)]
+    where = f"column {names[place[0]]!r} of row {row + 1}" if names else f"x{[row, *place]}"
+    raise UserError(
+        f"--input {source}: {where} is {raw[*place]:g}, of which the run's preprocessing makes no "
+        "finite number. Missing values (nan; categories unknown to the run are, too) are filled in "
+        "only by runs with preprocess=[impute,…]."
+    )
 
 
 def _inputs(source: Path, run: Finished) -> np.ndarray:
@@ -141,21 +196,37 @@ def _inputs(source: Path, run: Finished) -> np.ndarray:
     if not source.is_file():
         raise UserError(f"--input {source}: there is no such file.")
     if source.suffix == ".npz":
-        return npz_inputs(source)
+        return _array(source, list(dict.fromkeys([str(dataset.get("x", "x")), "x"])))
     if not saved["columns"]:
         raise UserError(
             f"--input {source}: the run's inputs are no table with named columns. Give them as the "
             "array x of an .npz file."
         )
-    form = {key: dataset[key] for key in ("separator", "missing") if key in dataset}
-    return like(source, saved["columns"], saved["categorical"], saved["categories"], **form)
+    keys = ("separator", "missing", "missing_words", "decimal")
+    return like(source, saved, **{key: dataset[key] for key in keys if key in dataset})
+
+
+def _array(source: Path, names: Sequence[str]) -> np.ndarray:
+    """The first of these arrays that an .npz file has, (N, …) float32."""
+
+    def first(there: list[str]) -> list[str]:
+        found = [name for name in names if name in there]
+        if not found:
+            raise UserError(
+                f"the inputs have to be the array {' or '.join(names)}; it has "
+                f"{', '.join(there) or 'none'}."
+            )
+        return found[:1]
+
+    (x,) = arrays_of(source, first)
+    check_inputs(names[0], x, source)
+    with np.errstate(over="ignore"):  # what is not finite is refused later
+        return x.astype(np.float32)
 
 
 def _save_npz(path: Path, outputs: Tensor, columns: dict[str, list]) -> None:
     with open(path, "wb") as file:
-        np.savez(
-            file, outputs=outputs.cpu().numpy(), **{k: np.array(v) for k, v in columns.items()}
-        )
+        np.savez(file, outputs=outputs.numpy(), **{k: np.array(v) for k, v in columns.items()})
 
 
 def _save_csv(path: Path, columns: dict[str, list]) -> None:
@@ -214,28 +285,47 @@ def _config(folder: Path, overrides: Sequence[str]) -> Config:
     if not file.is_file():
         raise UserError(f"{folder} is no run: it has no config.yaml. `trainlab table` lists runs.")
     for override in overrides:
-        if override.partition("=")[0].partition(".")[0] not in _ALLOWED:
+        if _group(override) not in _ALLOWED:
             raise UserError(
                 f"{override}: of a finished run only these can be set: {', '.join(_ALLOWED)}."
             )
-    config = yaml.safe_load(file.read_text(encoding="utf-8"))
-    if not isinstance(config, dict) or not isinstance(config.get("overrides"), list):
+    try:
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        config = None
+    whole = isinstance(config, dict) and "choices" in config
+    if not whole or not isinstance(config.get("overrides"), list):
         raise UserError(f"{file} is no config of a run.")
-    own = [t for t in config["overrides"] if t.lstrip("+~").partition("=")[0] != "trusted"]
+    dropped = ["trusted"]
+    named = [o.partition("=")[2] for o in overrides if o.partition("=")[0] == "dataset"]
+    if named and named[-1] != config["choices"]["dataset"]:  # the run's settings are of its own
+        dropped.append("dataset")
+    own = [t for t in config["overrides"] if _group(t.lstrip("+~")) not in dropped]
     new = compose([*own, *overrides])
-    changed = {override.partition("=")[0].partition(".")[0] for override in overrides}
+    changed = {_group(override) for override in overrides}
     # Only what was said anew: defaults may have changed since the run was trained.
     taken = {key: new[key] for key in changed | {"trusted"}}
     choices = config["choices"] | {k: new["choices"][k] for k in changed & set(new["choices"])}
     return config | taken | {"choices": choices}
 
 
-def _read(folder: Path, name: str, device: torch.device) -> dict[str, Any]:
+def _group(override: str) -> str:
+    """What an override is about: of `dataset.path=a.csv` it is `dataset`."""
+    return override.partition("=")[0].partition(".")[0]
+
+
+def _source(config: Config) -> tuple[Any, Any]:
+    """The dataset, and the file or folder it is told to read, if any."""
+    return config["choices"]["dataset"], config["dataset"].get("path")
+
+
+def _read(folder: Path, name: str, needed: str, device: torch.device) -> dict[str, Any]:
     path = folder / "checkpoints" / f"{name}.pt"
     if not path.is_file():
         raise UserError(f"{path} is missing: the run has no weights to evaluate (yet).")
     try:
-        return torch.load(path, map_location=device, weights_only=True)
+        state = torch.load(path, map_location=device, weights_only=True)
+        return {needed: state[needed]} | state  # another kind of file has no such entry
     except Exception as error:
         raise UserError(f"{path} is damaged.") from error
 

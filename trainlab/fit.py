@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trainlab import parallel
 from trainlab.adapters import Adapted
 from trainlab.config import Config, widest
 from trainlab.data import Data, batches
@@ -23,7 +24,7 @@ from trainlab.norms import BATCH, fold
 from trainlab.schedules import At, higher_is_better
 from trainlab.stack import Stack
 from trainlab.state import Progress, begin, best_checkpoint, checkpoint, member_state, resume
-from trainlab.step import Recipe, recipe_of, take
+from trainlab.step import Recipe, Seen, recipe_of, take
 from trainlab.store import Row, Run
 from trainlab.streams import stream
 from trainlab.tasks.words import nearest
@@ -47,14 +48,15 @@ def fit(
     show: Callable[[list[Run], list[Row], float], None] = lambda runs, rows, share: None,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> list[Run]:
-    """Train the members of a stack, each into its run folder; returns those that were interrupted.
+    """Train the members of a stack, each into its run folder; returns those that are not finished:
+    that were interrupted, or pause at the epoch `until`.
 
     `resumed` are the members' checkpoints, all from one step. `show(runs, rows, share)` is told of
     every epoch, and with empty rows of the share that is done in between.
     """
     runs, config, train = list(runs), runs[0].config, data.splits["train"]
     epochs, online = config["epochs"], config["online"]
-    n, batch_size, steps = _sizes(len(train), config["batch_size"])
+    n, batch_size, steps = sizes(len(train), config["batch_size"])
     every, by_time = config["checkpoint"]["every"], config["checkpoint"]["unit"] == "seconds"
     recipe = recipe_of([run.config for run in runs], stack, data)
     p = resume(stack, resumed) if resumed else begin(stack, recipe.scaled)
@@ -80,35 +82,36 @@ def fit(
         rest = order[:, p.position * batch_size :]
         feed = batches(data, rest, batch_size, config["loader_workers"])
         while p.position < steps:
-            outputs, losses, targets, lengths, used = [], [], [], [], []
+            seen, lengths, means, used, stopping = Seen([], [], []), [], [], [], False
             for x, y in islice(feed, _LOOK_EVERY):  # (R, B, …)
                 rate = lr[:, p.position : p.position + 1]
-                if online:
-                    _test(stack, recipe, x, y, outputs, losses)
-                output, loss, length = take(stack, p, recipe, x, y, rate)
-                if config["log_steps"]:
-                    used.append(p.optimizer["lr"].clone() if "lr" in p.optimizer else rate)
-                if not online:
-                    outputs += output
-                    losses += loss
-                targets.append(y)
+                tested = _test(stack, recipe, x, y) if online else None
+                trained, length = take(stack, p, recipe, x, y, rate)
+                for kept, more in zip(seen, tested or trained, strict=True):
+                    kept += more
                 lengths.append(length)
+                if config["log_steps"]:
+                    means.append(torch.cat((tested or trained).losses, 1).sum(1) / y.shape[1])
+                    used.append(p.optimizer["lr"].clone() if "lr" in p.optimizer else rate)
                 p.position += 1
-                if interrupted():
+                if stopping := interrupted():
                     break
-            loss = torch.cat(losses, 1)  # (R, examples of these steps)
-            sums = recipe.task.sums(torch.cat(outputs, 1), loss, torch.cat(targets, 1))
-            sums["length"] = torch.cat(lengths, 1).sum(1, dtype=widest(stack.device))
+            output, loss, target = (torch.cat(parts, 1) for parts in seen)  # (R, examples, …)
+            sums = recipe.task.sums(output, loss, target)
             sums["finite"] = loss.isfinite().sum(1)
-            _add(p.sums, sums)
             if config["log_steps"]:
-                _log_steps(runs, loss, batch_size, torch.cat(used, 1), p, steps)
+                sums["means"] = torch.stack(means, 1)  # (R, T)
+            sums = parallel.total(sums)
+            if config["log_steps"]:
+                _log_steps(runs, sums.pop("means"), torch.cat(used, 1), p, steps)
+            sums["length"] = torch.cat(lengths, 1).sum(1, dtype=widest(stack.device))
+            _add(p.sums, sums)
             p.seconds = before + (time.perf_counter() - clock) / len(runs)
             if p.position < steps:
-                if interrupted() or (by_time and due(saved, every)):
+                if stopping or (by_time and due(saved, every)):
                     checkpoint(runs, stack, p)
                     saved = time.monotonic()
-                if interrupted():
+                if stopping:
                     return runs
             show(runs, [], (p.epoch + p.position / steps) / epochs)
 
@@ -122,10 +125,11 @@ def fit(
             _keep_best(p, stack, config["stop"]["monitor"], config["stop"]["min_delta"])
         show(runs, rows, p.epoch / epochs)
         runs, stack, p, recipe = _let_go(runs, stack, p, recipe, data)
-        if runs and (interrupted() or (due(saved, every) if by_time else p.epoch % every == 0)):
+        leaving = interrupted() or p.epoch == config["until"]
+        if runs and (leaving or (due(saved, every) if by_time else p.epoch % every == 0)):
             checkpoint(runs, stack, p)
             saved = time.monotonic()
-        if interrupted():
+        if leaving:
             break
     return runs
 
@@ -153,13 +157,13 @@ def _let_go(
 # ---------------------------------------------------------------- before the loop
 
 
-def _sizes(examples: int, wanted: int | str) -> tuple[int, int, int]:
+def sizes(examples: int, wanted: int | str) -> tuple[int, int, int]:
     """Examples used in an epoch, batch size, and steps.
 
     A last batch of a single example is left out (another one every epoch): batch norm cannot
     use it, and it would weigh as much as a whole batch.
 
-    >>> _sizes(65, 32), _sizes(66, 32), _sizes(65, "all")
+    >>> sizes(65, 32), sizes(66, 32), sizes(65, "all")
     ((64, 32, 2), (66, 32, 3), (65, 65, 1))
     """
     batch_size = examples if wanted == "all" else min(int(wanted), examples)
@@ -181,22 +185,18 @@ def _add(sums: dict[str, Tensor], more: dict[str, Tensor]) -> None:
         sums[name] = sums[name] + value if name in sums else value
 
 
-def _test(
-    stack: Stack, recipe: Recipe, x: Tensor, y: Tensor, outputs: list[Tensor], losses: list[Tensor]
-) -> None:
+def _test(stack: Stack, recipe: Recipe, x: Tensor, y: Tensor) -> Seen:
     """Online learning: what the model makes of a batch before it learns it (Dawid 1984)."""
+    y = parallel.own(y, parallel.rows(y.shape[1]))
     stack.train(False)
     with torch.no_grad(), recipe.precision:
-        outputs.append(stack(x).float())
-    losses.append(recipe.task.loss(outputs[-1], y))
+        output = parallel.computed(stack, x).float()
     stack.train()
+    return Seen([output], [recipe.task.loss(output, y)], [y])
 
 
-def _log_steps(
-    runs: Sequence[Run], loss: Tensor, batch_size: int, lr: Tensor, p: Progress, steps: int
-) -> None:
-    """Loss and rate of each of the last steps to steps.csv; `loss` (R, examples of these)."""
-    means = torch.stack([part.mean(1) for part in loss.split(batch_size, 1)], 1)  # (R, T)
+def _log_steps(runs: Sequence[Run], means: Tensor, lr: Tensor, p: Progress, steps: int) -> None:
+    """Loss and rate of each of the last steps to steps.csv; both (R, T)."""
     first = p.position - means.shape[1]
     for run, values, rate in zip(runs, means.tolist(), lr.tolist(), strict=True):
         run.log_steps(
@@ -241,27 +241,30 @@ def evaluate(
     stack: Stack, data: Data, split: str, recipe: Recipe, report: bool = False
 ) -> tuple[dict[str, list[float]], list[dict[str, Any]]]:
     """Metrics of every member on one split, name -> (R,); and of each, if asked, its report."""
-    kept: list[tuple[Tensor, Tensor]] = []  # of the whole split, where something needs it
-    report = report and bool(data.classes) and data.task != "words"
+    kept: list[tuple[Tensor, Tensor]] = []  # of the whole split, where a metric needs it
+    report = report and data.task != "words"  # V² numbers that nobody reads
     size = max(1, _EVALUATED_NUMBERS // math.prod(data.shape))
     sums: dict[str, Tensor] = {}
+    positions = data.splits[split]
+    positions = parallel.own(positions, parallel.rows(len(positions)), axis=0)
     stack.train(False)
     with torch.no_grad():
-        for index in data.splits[split].split(size):
+        for index in positions.split(size):
             x = data.inputs(index)
             x, y = (v.expand(stack.size, *v.shape) for v in (x, data.targets(index, x)))
             with recipe.precision:
                 outputs = stack(x)
             outputs = outputs.float()
-            _add(sums, recipe.task.sums(outputs, recipe.task.loss(outputs, y), y))
-            if report or recipe.task.extra:
+            more = recipe.task.sums(outputs, recipe.task.loss(outputs, y), y)
+            _add(sums, more | recipe.task.tally(outputs, y) if report else more)
+            if recipe.task.extra:
                 kept.append((outputs, y))
+    sums = parallel.total(sums)
     metrics = recipe.task.metrics(sums)
-    reports: list[dict[str, Any]] = [{} for _ in range(stack.size)]
     if kept:
-        outputs, y = (torch.cat(parts, 1) for parts in zip(*kept, strict=True))
+        outputs, y = (parallel.gathered(torch.cat(v, 1)) for v in zip(*kept, strict=True))
         metrics |= recipe.task.whole(outputs, y)
-        reports = recipe.task.report(outputs, y) if report else reports
+    reports = recipe.task.report(sums) if report else [{} for _ in range(stack.size)]
     return {f"{split}_{name}": value.tolist() for name, value in metrics.items()}, reports
 
 
@@ -340,7 +343,7 @@ def _finish(run: Run, r: int, stack: Stack, p: Progress, data: Data, recipe: Rec
     }
     if p.best_epoch[r]:
         run.save("best", best_checkpoint(p, r, stack.state_dict(r, p.best)))
-    run.save("last", member_state(stack, p, r))
+    run.save("last", member_state(stack, p, r), sync=False)
     if _diverged(history):
         good = next((row for row in reversed(history) if not _diverged([row])), {})
         step = p.finite_steps[r] + 1

@@ -9,7 +9,7 @@ stack of R members, with x (R, B, …) and buffers (R,). The numbers are the sam
 import torch
 from torch import Tensor, nn
 
-from trainlab import streams
+from trainlab import parallel, streams
 
 
 class Noisy(nn.Module):
@@ -26,8 +26,8 @@ class Noisy(nn.Module):
         With `axes`, only the first so many axes of a member's x have numbers of their own, and
         share them along the others.
         """
-        shape = x.shape[self.key.dim() :][:axes]
-        return _aligned(streams.uniform(self.key, self.step[..., None], shape), x)
+        shape, rows = x.shape[self.key.dim() :][:axes], parallel.present()
+        return _aligned(streams.uniform(self.key, self.step[..., None], shape, rows), x)
 
 
 def _aligned(values: Tensor, x: Tensor) -> Tensor:

@@ -6,12 +6,15 @@ re-parametrize the weight of a linear or convolution layer, as those of
 torch.nn.utils.parametrizations do.
 """
 
+import math
+from functools import partial
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import fusion, parametrize
 
+from trainlab import parallel
 from trainlab.config import UserError
 
 BATCH = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -23,6 +26,50 @@ def batch(features: int, dims: int, momentum: float = 0.1, eps: float = 1e-5) ->
     Running averages stand in for the batch when evaluating. Ioffe & Szegedy 2015, arXiv:1502.03167.
     """
     return BATCH[dims - 1](features, eps=eps, momentum=momentum)
+
+
+def across_ranks(model: nn.Module) -> None:
+    """Let every batch norm of a model, while it trains, see the batch of all processes."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.forward = partial(_forward, module)
+
+
+def _forward(layer: nn.modules.batchnorm._BatchNorm, x: Tensor) -> Tensor:
+    if not layer.training or parallel.present() is None:
+        return type(layer).forward(layer, x)
+    momentum = layer.momentum
+    if layer.num_batches_tracked is not None:
+        layer.num_batches_tracked += 1
+        momentum = 1 / layer.num_batches_tracked if momentum is None else momentum
+    averages = layer.running_mean, layer.running_var
+    return over_ranks(x, *averages, layer.weight, layer.bias, momentum, layer.eps)
+
+
+def over_ranks(
+    x: Tensor,  # (B, features, …)
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    momentum: float | Tensor,
+    eps: float,
+) -> Tensor:
+    """`torch.nn.functional.batch_norm` in training, of the rows of all processes."""
+    axes, shape = [0, *range(2, x.dim())], [-1, *[1] * (x.dim() - 2)]
+    rows = parallel.present()
+    n = rows.total * math.prod(x.shape[2:])
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))  # under autocast
+    mean = parallel.summed(wide[: rows.count].sum(axes)) / n  # (features,)
+    centred = wide - mean.view(shape)
+    var = parallel.summed(centred[: rows.count].square().sum(axes)) / n
+    if running_mean is not None:
+        running_mean.lerp_(mean.detach(), momentum)
+        running_var.lerp_(var.detach() * (n / max(1, n - 1)), momentum)
+    y = centred * torch.rsqrt(var + eps).view(shape)
+    if weight is not None:
+        y = torch.addcmul(bias.view(shape), y, weight.view(shape))
+    return y.to(x.dtype)
 
 
 def layer(features: int, dims: int, eps: float = 1e-5) -> nn.Module:

@@ -20,12 +20,13 @@ from trainlab.config import UserError, widest
 
 
 class About(NamedTuple):
-    """What the inputs are: the range of the data's type, if it has one, and which columns of a
-    table (from 0) hold category codes 0, 1, 2, …"""
+    """What the inputs are: the range of the data's type, if it has one, which columns of a table
+    (from 0) hold category codes 0, 1, 2, …, and the names of its columns, if they have names."""
 
     low: float | None = None
     high: float | None = None
     categorical: tuple[int, ...] = ()
+    columns: tuple[str, ...] = ()
 
 
 # ---------------------------------------------------------------- several in a row
@@ -52,7 +53,9 @@ def fit(steps: Sequence[Callable[[Tensor, About], Any]], x: Tensor, about: About
         fitted.append(step(x, about))
         if number < len(steps):
             before, x = x, fitted[-1](x)
-            about = About(categorical=_still_codes(before, x, about.categorical))
+            codes = _still_codes(before, x, about.categorical)
+            names = about.columns if x.shape == before.shape else ()
+            about = About(categorical=codes, columns=names)
     return Chain(tuple(fitted))
 
 
@@ -63,14 +66,20 @@ def _still_codes(before: Tensor, after: Tensor, columns: tuple[int, ...]) -> tup
     return tuple(c for c in columns if ((after[:, c] == before[:, c]) | before[:, c].isnan()).all())
 
 
-def check_finite(x: Tensor) -> None:
-    """Raise UserError where inputs are missing or infinite."""
+def check_finite(x: Tensor, where: Callable[[], str] = lambda: "") -> None:
+    """Raise UserError, which says `where`, if inputs are missing or infinite."""
     # A sum tells nearly always, and takes a fortieth of the time.
     if not (x.sum().isfinite() or x.isfinite().all()):
         raise UserError(
-            "The inputs have missing (NaN) or infinite values. Missing ones are filled in "
-            "by impute as the first step: preprocess=[impute,…]."
+            f"The inputs have missing (NaN) or infinite values{where()}. Missing ones are filled "
+            "in by impute as the first step: preprocess=[impute,…]."
         )
+
+
+def _check_columns(of_each: Tensor, about: About) -> None:
+    """`check_finite` of a statistic `of_each` feature."""
+    odd = (~of_each.isfinite()).flatten().nonzero().flatten().tolist()
+    check_finite(of_each, lambda: f" in {_columns(odd, about)}" if about.columns else "")
 
 
 def state(transform: Any) -> Any:
@@ -121,7 +130,7 @@ def _affine(about: About, shift: Tensor, scale: Tensor) -> Affine:
     """Leaves codes as they are, and what is constant unscaled."""
     codes = list(about.categorical)
     shift[..., codes], scale[..., codes] = 0.0, 1.0
-    check_finite(shift)
+    _check_columns(shift, about)
     return Affine(shift, torch.where(scale == 0, 1.0, scale))
 
 
@@ -148,9 +157,10 @@ def check_images(option: str, shape: Sequence[int], remedy: str) -> None:
         )
 
 
-def _columns(numbers: Sequence[int]) -> str:
-    listed = ", ".join(map(str, numbers[:5])) + (", …" if len(numbers) > 5 else "")
-    return f"column{'s' * (len(numbers) > 1)} {listed} (counted from 0)"
+def _columns(numbers: Sequence[int], about: About) -> str:
+    names = [about.columns[n] if about.columns else str(n) for n in numbers[:5]]
+    listed = ", ".join(names) + (", …" if len(numbers) > 5 else "")
+    return f"column{'s' * (len(numbers) > 1)} {listed}{' (counted from 0)' * (not about.columns)}"
 
 
 def scale(x: Tensor, about: About) -> Affine:
@@ -280,11 +290,12 @@ def _principal(
     if about.categorical:
         raise UserError(
             f"preprocess={option} cannot rotate the codes of categories, in "
-            f"{_columns(about.categorical)}. Use one_hot before it: preprocess=[one_hot,{option}]."
+            f"{_columns(about.categorical, about)}. Use one_hot before it: "
+            f"preprocess=[one_hot,{option}]."
         )
     flat, wide = x.flatten(1), widest(x.device)
     mean = flat.mean(0, dtype=wide)
-    check_finite(mean)
+    _check_columns(mean, about)
     covariance = mean.new_zeros(len(mean), len(mean))
     for part in flat.split(4096):  # a copy of all in float64 would be twice the data
         centered = part.to(wide) - mean
@@ -328,9 +339,9 @@ def impute(x: Tensor, about: About, strategy: str = "mean", value: float = 0.0) 
     """
     if empty := x.isnan().all(0).flatten().nonzero().flatten().tolist():
         raise UserError(
-            f"preprocess=impute: no training example has a value in {_columns(empty)}. Leave that "
-            "out of the data. (Another step before impute may also have lost the values: let "
-            "impute be the first.)"
+            f"preprocess=impute: no training example has a value in {_columns(empty, about)}. "
+            "Leave that out of the data. (Another step before impute may also have lost the "
+            "values: let impute be the first.)"
         )
     values = {
         "mean": lambda: x.nanmean(0),

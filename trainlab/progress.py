@@ -21,6 +21,7 @@ class Display:
 
     def __init__(self, runs: int, quiet: bool):
         self.runs, self.quiet, self.ended, self.drawn = runs, quiet, 0, 0.0
+        self.under_way: dict[str, float] = {}  # run id -> the share that is done
         self.best: dict[str, float] = {}
         self.warned: set[str] = set()
         self.console = Console(stderr=True, highlight=False)
@@ -59,11 +60,12 @@ class Display:
                 f"{len(runs)} of {self.runs} runs are there already; fresh=true trains them anew."
             )
 
-    def training(self, runs: Sequence[Run], states: Sequence[dict] | None) -> None:
-        resumed = f", continuing in epoch {states[0]['epoch'] + 1}" if states else ""
+    def training(self, runs: Sequence[Run], epochs: int | None) -> None:
+        """A stack begins; or goes on behind so many epochs."""
+        resumed = "" if epochs is None else f", continuing in epoch {epochs + 1}"
         if self.runs > 1 or resumed:
             stacked = " as one stack" if len(runs) > 1 else ""
-            self.say(f"{_recipe(runs)}{_count(runs)}{stacked}{resumed}")
+            self.say(f"{_recipe(runs)}{count(runs)}{stacked}{resumed}")
 
     def warn(self, text: str) -> None:
         """Say it, once for all runs."""
@@ -76,8 +78,9 @@ class Display:
 
     def settled(self, outcomes: dict) -> None:
         self.ended = len(outcomes)
+        self.under_way = {i: share for i, share in self.under_way.items() if i not in outcomes}
 
-    def __call__(self, runs: Sequence[Run], rows: Sequence[Row], share: float) -> None:
+    def epoch(self, runs: Sequence[Run], rows: Sequence[Row], share: float) -> None:
         """One epoch of a stack: its rows; or no rows, and only the share that is done."""
         if self.quiet:
             return
@@ -87,9 +90,10 @@ class Display:
                 self.live.update(self.bar, description=text)
             else:
                 print(text, file=sys.stderr, flush=True)
+        self.under_way |= {run.id: share for run in runs}
         if self.live and (rows or time.monotonic() - self.drawn > 0.2):
             self.drawn = time.monotonic()
-            done = (self.ended + share * len(runs)) / self.runs
+            done = (self.ended + sum(self.under_way.values())) / self.runs
             self.live.update(self.bar, completed=done)
 
     def _text(self, runs: Sequence[Run], rows: Sequence[Row]) -> str:
@@ -104,7 +108,7 @@ class Display:
         parts += [f"{name} {_range([row[name] for row in rows])}" for name in shown]
         parts.append(f"best {monitor} {_range([self.best[run.id] for run in runs])}")
         if len(runs) > 1:
-            parts.insert(0, _count(runs))
+            parts.insert(0, count(runs))
         return "  ".join(parts)
 
 
@@ -115,8 +119,9 @@ def _recipe(runs: Sequence[Run]) -> str:
     return f"{' '.join(common)}: " if common else ""
 
 
-def _count(runs: Sequence[Run]) -> str:
-    return f"{len(runs)} run{'s' if len(runs) > 1 else ''}"
+def count(things: Sequence, name: str = "run") -> str:
+    """'1 run', '2 runs'."""
+    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
 
 
 def _range(values: Sequence[float]) -> str:

@@ -6,15 +6,18 @@ is a stack of one.
 """
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.forward_ad import make_dual, unpack_dual
 from torch.func import functional_call, vmap
 
-from trainlab import activations
+from trainlab import activations, norms, parallel
+from trainlab.architectures.ensembles import Ensemble
 from trainlab.layout import layout
 from trainlab.noise import Noisy
 from trainlab.streams import seed_of
@@ -34,7 +37,8 @@ class Stack:
 
     With R = 1 the model is called as it is, its parameters being views into `w`. Plain dense nets
     run as batched matrix products, everything else under vmap; members agree with their solo runs
-    either way.
+    either way. R ensembles of k nets are computed as R · k models, for w, where net follows net, is
+    their matrix (R · k, P/k) too; a single ensemble only if its nets are plain dense ones.
 
     >>> models = [nn.Linear(3, 2), nn.Linear(3, 2)]
     >>> stack = Stack(models)
@@ -51,47 +55,65 @@ class Stack:
         self.size, self.device, self.compiled = len(models), torch.device(device), compiled
         self.seed: int | None = None  # of a model that draws from torch's global generator
         self.template = copy.deepcopy(models[0]).to(device)
-        trainable = {n: p for n, p in self.template.named_parameters() if p.requires_grad}
-        self.shapes = {name: tuple(p.shape) for name, p in trainable.items()}
-        sizes = [p.numel() for p in trainable.values()]
-        self.parameters = sum(sizes)
+        self.shapes = _shapes(self.template)
+        self.parameters = sum(math.prod(shape) for shape in self.shapes.values())
         self.w = torch.empty(self.size, self.parameters, device=device)
         self.g = torch.zeros_like(self.w)
-        blocks = dict(zip(trainable, self.w.split(sizes, 1), strict=True))
         states = [_named_tensors(model) for model in models]
-        for name, block in blocks.items():
+        for name, block in _blocks(self.w, self.shapes).items():
             for row, state in zip(block, states, strict=True):
-                row.copy_(state[name].detach().flatten())
+                row.copy_(state[name].detach())
         self.buffers = {  # frozen parameters too: all that is a model's own and not trained
             name: torch.stack([state[name].detach().to(device) for state in states])
             for name in states[0]
-            if name not in trainable
+            if name not in self.shapes
         }
         self.layout = layout(self.template, self.device)
+        # What autograd sees: views into w, each with so many models in it.
+        self._forward, self._leaves, self._models = self._pick_forward()
         self._steps = [  # of layers that draw noise: what tells them the step
             buffer for name, buffer in self.buffers.items()
             if isinstance(self.template.get_submodule(name.rpartition(".")[0]), Noisy)
             and name.endswith("step")
         ]  # fmt: skip
-        self.leaves = {  # (R, *shape) views into w, which autograd sees as parameters
-            name: block.view(self.size, *self.shapes[name]).requires_grad_()
-            for name, block in blocks.items()
-        }
-        self._forward = self._pick_forward()
 
-    def _pick_forward(self) -> Callable[[Tensor], Tensor]:
-        if self.size > 1:
-            return _dense(self.template, self.leaves | self.buffers) or self._vmapped()
-        self.leaves = {name: nn.Parameter(leaf.detach()[0]) for name, leaf in self.leaves.items()}
-        _replace(self.template, self.leaves | {n: b[0] for n, b in self.buffers.items()})
+    @property
+    def leaves(self) -> dict[str, nn.Parameter]:
+        """The parameters of a single run, views into w."""
+        return {name: nn.Parameter(v[0]) for name, v in _blocks(self.w, self.shapes).items()}
+
+    def _pick_forward(self) -> tuple[Callable[[Tensor], Tensor], list[Tensor], int]:
+        nets = {"": self.template}
+        if type(self.template) is Ensemble:
+            nets = {f"members.{i}.": net for i, net in enumerate(self.template.members)}
+        k, net = len(nets), next(iter(nets.values()))
+        if self.size > 1 or (k > 1 and not self.compiled):
+            leaves, buffers = self._side_by_side(net, list(nets))
+            forward = _dense(net, leaves | buffers)
+            if forward is None and self.size > 1:  # a single ensemble is faster one by one
+                forward = _vmapped(net, leaves, buffers)
+            if forward is not None:
+                whole = forward if net is self.template else partial(_ensembles, forward, k)
+                return whole, list(leaves.values()), self.size * k
+        leaves = self.leaves
+        _replace(self.template, leaves | {name: b[0] for name, b in self.buffers.items()})
         module = torch.compile(self.template) if self.compiled else self.template
-        return lambda x: module(x[0])[None]
+        return lambda x: module(x[0])[None], list(leaves.values()), 1
 
-    def _vmapped(self) -> Callable[[Tensor], Tensor]:
-        def one(leaves: Values, buffers: Values, x: Tensor) -> Tensor:
-            return functional_call(self.template, {**leaves, **buffers}, (x,))
-
-        return lambda x: vmap(one)(self.leaves, self.buffers, x)
+    def _side_by_side(self, net: nn.Module, prefixes: Sequence[str]) -> tuple[Values, Values]:
+        """Leaves and buffers of the k nets of each of R models, which are like `net` and have these
+        prefixes, by their names in one: (R · k, *shape), in memory shared with w and `buffers`."""
+        shapes, buffers = _shapes(net), {}
+        leaves = _blocks(self.w.view(self.size * len(prefixes), -1), shapes)
+        for name in _named_tensors(net):
+            if name in shapes:
+                leaves[name].requires_grad_()
+                continue
+            names = [prefix + name for prefix in prefixes]
+            joint = torch.stack([self.buffers[own] for own in names], 1)  # (R, k, *shape)
+            self.buffers |= dict(zip(names, joint.unbind(1), strict=True))
+            buffers[name] = joint.flatten(0, 1)
+        return leaves, buffers
 
     def __call__(self, x: Tensor) -> Tensor:
         return self._forward(x)
@@ -103,12 +125,20 @@ class Stack:
         """
         # A scalar, because torch imports sympy (0.4 s) to compare the shapes of anything else.
         total = loss.sum() if weights is None else torch.dot(loss.flatten(), weights.flatten())
-        gradients = torch.autograd.grad(total, list(self.leaves.values()), materialize_grads=True)
-        rows = [gradient.reshape(self.size, -1) for gradient in gradients]
+        along = unpack_dual(self.w).tangent  # None, unless w is a dual number (hypergradient.py)
+        gradients = torch.autograd.grad(
+            total, self._leaves, create_graph=along is not None, materialize_grads=True
+        )
+        if along is not None:
+            gradients = _dual(gradients, self._leaves, along.view(self._models, -1))
+        rows = [gradient.reshape(self._models, -1) for gradient in gradients]
+        g = self.g.view(self._models, -1)
         if add:
-            self.g += torch.cat(rows, 1)
+            g += torch.cat(rows, 1)
+        elif along is not None:
+            g.copy_(torch.cat(rows, 1))  # `out=` has no derivative
         else:
-            torch.cat(rows, 1, out=self.g)
+            torch.cat(rows, 1, out=g)
 
     def train(self, mode: bool = True) -> None:
         self.template.train(mode)
@@ -122,11 +152,7 @@ class Stack:
 
     def gradients(self) -> list[Tensor]:
         """Views into g, one for each parameter, (R, *shape)."""
-        blocks = self.g.split(self.layout.sizes, 1)
-        return [
-            block.view(self.size, *shape)
-            for block, shape in zip(blocks, self.shapes.values(), strict=True)
-        ]
+        return list(_blocks(self.g, self.shapes).values())
 
     def values(self) -> Values:
         """Everything that makes the members what they are, by reference."""
@@ -135,11 +161,8 @@ class Stack:
     def _own(self, r: int, values: Values | None = None) -> Values:
         """Member r's parameters and buffers by name, with their own memory on the CPU."""
         values = values or self.values()
-        sizes = [torch.Size(shape).numel() for shape in self.shapes.values()]
-        rows = zip(self.shapes.items(), values["w"][r].split(sizes), strict=True)
-        own = {name: row.view(shape) for (name, shape), row in rows}
-        own |= {name: values[name][r] for name in self.buffers}
-        return {name: tensor.detach().cpu().clone() for name, tensor in own.items()}
+        own = _blocks(values["w"], self.shapes) | {name: values[name] for name in self.buffers}
+        return {name: rows[r].detach().cpu().clone() for name, rows in own.items()}
 
     def state_dict(self, r: int, values: Values | None = None) -> Values:
         """Member r as the state dict of an ordinary module, with its own memory on the CPU."""
@@ -164,6 +187,18 @@ class Stack:
                     buffer[r].copy_(state[name])
 
 
+def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Of the trainable parameters."""
+    return {name: tuple(p.shape) for name, p in model.named_parameters() if p.requires_grad}
+
+
+def _blocks(matrix: Tensor, shapes: dict[str, tuple[int, ...]]) -> Values:
+    """Views into the columns of each parameter, (rows, columns) -> (rows, *shape) each."""
+    blocks = matrix.split([math.prod(shape) for shape in shapes.values()], 1)
+    named = zip(shapes.items(), blocks, strict=True)
+    return {name: block.view(len(matrix), *shape) for (name, shape), block in named}
+
+
 def _named_tensors(model: nn.Module) -> Values:
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
@@ -177,6 +212,38 @@ def _replace(model: nn.Module, tensors: Values) -> None:
                 name = old.get(id(tensor)) if tensor is not None else None
                 if name in tensors:
                     slots[key] = tensors[name]
+
+
+def _dual(
+    gradients: Sequence[Tensor], leaves: Sequence[Tensor], along: Tensor
+) -> tuple[Tensor, ...]:
+    """Gradients that know how they change where w moves `along`: by the Hessian times that, exact.
+
+    It is the gradient of g · along, so that nothing of a model need have a forward derivative.
+    Pearlmutter 1994, "Fast exact multiplication by the Hessian".
+    """
+    ways = along.split([leaf.numel() // len(along) for leaf in leaves], 1)
+    pairs = [(g, way.view_as(g)) for g, way in zip(gradients, ways, strict=True) if g.requires_grad]
+    if not pairs:  # of a loss that is linear in w
+        return tuple(make_dual(g, torch.zeros_like(g)) for g in gradients)
+    curved, ways = zip(*pairs, strict=True)
+    changes = torch.autograd.grad(curved, leaves, ways, materialize_grads=True)
+    return tuple(make_dual(g.detach(), c) for g, c in zip(gradients, changes, strict=True))
+
+
+def _ensembles(nets: Callable[[Tensor], Tensor], k: int, x: Tensor) -> Tensor:
+    """(R, B, *inputs) -> (R, B, k, *outputs), given the forward pass of R · k nets."""
+    x = x[:, None].expand(-1, k, *x.shape[1:]).flatten(0, 1)  # (R · k, B, *inputs)
+    return nets(x).unflatten(0, (-1, k)).transpose(1, 2)
+
+
+def _vmapped(net: nn.Module, leaves: Values, buffers: Values) -> Callable[[Tensor], Tensor]:
+    """Any net's forward pass with a leading axis R, from its leaves and buffers (R, …)."""
+
+    def one(leaves: Values, buffers: Values, x: Tensor) -> Tensor:
+        return functional_call(net, {**leaves, **buffers}, (x,))
+
+    return lambda x: vmap(one)(leaves, buffers, x)
 
 
 def _dense(model: nn.Module, values: Values) -> Callable[[Tensor], Tensor] | None:
@@ -225,11 +292,15 @@ def _batch_norm(
     if layer.training and num_batches_tracked is not None:
         num_batches_tracked += 1
     mean, var = (None if v is None else v.view(-1) for v in (running_mean, running_var))
-    use_batch = layer.training or mean is None
-    y = nn.functional.batch_norm(
-        x.transpose(0, 1).reshape(batch, members * features),
-        mean, var, weight.flatten(), bias.flatten(), use_batch, layer.momentum, layer.eps,
-    )  # fmt: skip
+    x = x.transpose(0, 1).reshape(batch, members * features)
+    weight, bias = weight.flatten(), bias.flatten()
+    if layer.training and parallel.present():
+        y = norms.over_ranks(x, mean, var, weight, bias, layer.momentum, layer.eps)
+    else:
+        use_batch = layer.training or mean is None
+        y = nn.functional.batch_norm(
+            x, mean, var, weight, bias, use_batch, layer.momentum, layer.eps
+        )
     return y.view(batch, members, features).transpose(0, 1)
 
 

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from trainlab import streams, tasks
+from trainlab import parallel, streams, tasks
 from trainlab.adapters import Adapted, factors, is_torchs
 from trainlab.augmentation import Mixed
-from trainlab.config import Config, UserError, build, build_each, column, setting
+from trainlab.config import Config, UserError, build, build_each, column, setting, widest
 from trainlab.data import Data
 from trainlab.regularizers import Regularizers, regularizers
 from trainlab.schedules import At, warm_up
@@ -123,6 +123,14 @@ def rehearse(
     return Rehearsal(stackable=not draws, draws=draws)
 
 
+class Seen(NamedTuple):
+    """What was made of a batch, part by part: of the rows that this process has computed."""
+
+    outputs: list[Tensor]  # (R, B, …) each
+    losses: list[Tensor]  # (R, B)
+    targets: list[Tensor]  # (R, B, …)
+
+
 def take(
     stack: Stack,
     p: Progress,
@@ -130,55 +138,63 @@ def take(
     x: Tensor,
     y: Tensor,
     lr: Tensor,
-) -> tuple[list[Tensor], list[Tensor], Tensor]:
-    """One step of every member: outputs (R, B, …) and losses (R, B), part by part, and the lengths
-    of the gradients (R, 1)."""
+) -> tuple[Seen, Tensor]:
+    """One step of every member: what it made of the batch, and the lengths of the gradients
+    (R, 1)."""
     step = p.optimizer.t
-    outputs, losses = _gradient(stack, p, recipe, x, y, step)
+    seen = _gradient(stack, p, recipe, x, y, step)
     with torch.no_grad(), _overflow_guard(stack, p) if recipe.scaled else _NOTHING:
         length = _prepared(stack, recipe, step)
         p.optimizer.t += 1
         rates = lr if recipe.multipliers is None else lr * recipe.multipliers
         if isinstance(recipe.update, Adapted):
-            first = _value(stack, recipe, losses)
+            first = _value(stack, recipe, seen.losses, y.shape[1])
             recipe.update.step(lr.item(), _again(stack, p, recipe, x, y, step, first))
         else:
             recipe.update(stack.w, stack.g, p.optimizer, lr=rates)
         recipe.reg.on_weights(stack.w, rates)
-    return outputs, losses, length
+    return seen, length
 
 
-def _gradient(
-    stack: Stack, p: Progress, recipe: Recipe, x: Tensor, y: Tensor, step: int
-) -> tuple[list[Tensor], list[Tensor]]:
-    """The gradient of the mean loss into g; outputs (R, B, C) and losses (R, B), part by part."""
-    batch = y.shape[1]
-    outputs, losses = [], []
+def _gradient(stack: Stack, p: Progress, recipe: Recipe, x: Tensor, y: Tensor, step: int) -> Seen:
+    """The gradient of the mean loss into g."""
+    batch, seen = y.shape[1], Seen([], [], [])
     for part, (inputs, targets) in enumerate(_parts(x, y, recipe.parts)):
         number = step * recipe.parts + part  # of the noise
         stack.at(number)
         inputs, mixed = _augmented(recipe, inputs, number)
+        rows = parallel.rows(targets.shape[1])
         with recipe.precision:
-            output = stack(inputs)  # (R, B, C)
+            output = parallel.computed(stack, inputs)  # (R, B, C)
         output = output.float()
-        loss = _loss(recipe, output, targets, mixed, number)
+        loss = _loss(recipe, output, targets, mixed, number, rows)
         weights = _mean_of(batch, loss.shape, stack.device)
         stack.backward(loss, weights * p.scale[:, None] if recipe.scaled else weights, add=part > 0)
-        outputs.append(output.detach())
-        losses.append(loss.detach())
-    return outputs, losses
+        seen.outputs.append(output.detach())
+        seen.losses.append(loss.detach())
+        seen.targets.append(parallel.own(targets, rows))
+    parallel.add(stack.g)
+    return seen
 
 
 def _loss(
-    recipe: Recipe, output: Tensor, targets: Tensor, mixed: Mixed | None, number: int
+    recipe: Recipe,
+    output: Tensor,
+    targets: Tensor,
+    mixed: Mixed | None,
+    number: int,
+    rows: parallel.Rows | None,
 ) -> Tensor:
-    """The loss of each example, (R, B); of mixed ones that of both targets, by their shares."""
-    smoothing, draw = recipe.reg.label_smoothing, _draws(recipe.keys["loss"], number)
-    loss = recipe.task.loss(output, targets, smoothing, draw)
+    """The loss of each example, (R, B); of mixed ones that of both targets, by their shares.
+
+    `output` has these rows only, `targets` and `mixed` have all.
+    """
+    smoothing, draw = recipe.reg.label_smoothing, _draws(recipe.keys["loss"], number, rows)
+    loss = recipe.task.loss(output, parallel.own(targets, rows), smoothing, draw)
     if mixed is None:
         return loss
     members = torch.arange(len(targets), device=targets.device)[:, None]
-    partners = targets[members, mixed.partner]
+    partners = targets[members, parallel.own(mixed.partner, rows)]
     return mixed.share * loss + (1 - mixed.share) * recipe.task.loss(
         output, partners, smoothing, draw
     )
@@ -198,10 +214,12 @@ def _augmented(recipe: Recipe, x: Tensor, number: int) -> tuple[Tensor, Mixed | 
     return x, mixed
 
 
-def _draws(key: Tensor, number: int) -> Callable[[Sequence[int]], Tensor]:
+def _draws(
+    key: Tensor, number: int, rows: parallel.Rows | None = None
+) -> Callable[[Sequence[int]], Tensor]:
     """`draw(shape)` -> (R, *shape) uniform numbers, others at every call."""
     call = itertools.count()
-    return lambda shape: streams.uniform(key + next(call), number, shape)
+    return lambda shape: streams.uniform(key + next(call), number, shape, rows)
 
 
 def _prepared(stack: Stack, recipe: Recipe, step: int) -> Tensor:
@@ -213,10 +231,12 @@ def _prepared(stack: Stack, recipe: Recipe, step: int) -> Tensor:
     return lengths
 
 
-def _value(stack: Stack, recipe: Recipe, losses: list[Tensor]) -> Tensor:
+def _value(stack: Stack, recipe: Recipe, losses: list[Tensor], batch: int) -> Tensor:
     """What is minimized: the mean loss, and the penalties on the weights."""
     penalty = recipe.reg.penalty(stack.w)
-    return torch.cat(losses, 1).mean() + (0 if penalty is None else penalty.sum())
+    # Wide: line searches go by small differences.
+    mean = parallel.add(torch.cat(losses, 1).sum(dtype=widest(stack.device))) / batch
+    return mean + (0 if penalty is None else penalty.sum())
 
 
 def _again(
@@ -233,10 +253,10 @@ def _again(
         if value is not None:
             return value
         with torch.enable_grad():
-            _, losses = _gradient(stack, p, recipe, x, y, step)
+            seen = _gradient(stack, p, recipe, x, y, step)
         with torch.no_grad():
             _prepared(stack, recipe, step)
-        return _value(stack, recipe, losses)
+        return _value(stack, recipe, seen.losses, y.shape[1])
 
     return closure
 

@@ -8,9 +8,9 @@ files.
         result.json                                    flat; what tables are made of
         checkpoints/{last,best}.pt                     torch.load(weights_only=True)
 
-Files are written beside, synced and renamed, so whatever moment a process dies at, a reader finds
-the old file or the new one. A lock that dies with its holder keeps two processes from training one
-run.
+Files are written beside and renamed, so whatever moment a process dies at, a reader finds the old
+file or the new one; what could not be made again is synced to the disk first. A lock that dies with
+its holder keeps two processes from training one run.
 """
 
 import json
@@ -38,24 +38,28 @@ Row = dict[str, float]
 FINISHED = ("done", "diverged")
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a file beside `path`, then put it in its place in one step."""
+def write_atomically(path: Path, write: Callable[[Path], None], sync: bool = True) -> None:
+    """Let `write` fill a file beside `path`, then put it in its place in one step.
+
+    With `sync` it survives a loss of power too, which takes a millisecond or more.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write(beside)
-        with open(beside, "rb") as file:
-            os.fsync(file.fileno())
+        if sync:
+            with open(beside, "rb") as file:
+                os.fsync(file.fileno())
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
 
 
-def _write_text(path: Path, text: str) -> None:
-    write_atomically(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+def _write_text(path: Path, text: str, sync: bool = False) -> None:
+    write_atomically(path, lambda beside: beside.write_text(text, encoding="utf-8"), sync)
 
 
-def _write_json(path: Path, value: Any) -> None:
-    _write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+def _write_json(path: Path, value: Any, sync: bool = False) -> None:
+    _write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n", sync)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -114,11 +118,19 @@ class Run:
             ) from error
         return True
 
+    def busy(self) -> bool:
+        """Whether another process is training it."""
+        if not self.path.is_dir():
+            return False
+        free = self.acquire()
+        self.release()
+        return not free
+
     def release(self) -> None:
         if self._metrics:
             self._metrics.close()
             self._metrics = None
-        self._lock.release()
+        self._lock.release(force=True)
 
     def clear(self) -> None:
         """Forget everything about the run; the lock is held."""
@@ -176,19 +188,19 @@ class Run:
         with open(self.path / "log.txt", "a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%H:%M:%S')} {line}\n")
 
-    def save(self, name: str, state: dict[str, Any]) -> None:
+    def save(self, name: str, state: dict[str, Any], sync: bool = True) -> None:
         """Write checkpoints/<name>.pt."""
         import torch
 
         path = self.path / "checkpoints" / f"{name}.pt"
-        write_atomically(path, lambda beside: torch.save(state, beside))
+        write_atomically(path, lambda beside: torch.save(state, beside), sync)
 
     def finish(self, status: str, result: dict[str, Any], reason: str | None = None) -> None:
         """Write result.json, then the status that says it is complete."""
         head = {"run_id": self.id, "status": status}
         infinite = {k for k, v in result.items() if isinstance(v, float) and not math.isfinite(v)}
         clean = {k: None if k in infinite else v for k, v in result.items()}
-        _write_json(self.path / "result.json", head | clean)
+        _write_json(self.path / "result.json", head | clean, sync=True)
         self.set_status(status, reason)
 
 
@@ -200,7 +212,9 @@ def _yaml(value: Any) -> str:
 def _threads() -> dict[str, int]:
     import torch
 
-    return {"threads": torch.get_num_threads()}
+    from trainlab import parallel
+
+    return {"threads": torch.get_num_threads(), "processes": parallel.size()}
 
 
 @cache

@@ -8,7 +8,7 @@ from torch import nn
 from trainlab import data
 from trainlab.config import Config
 from trainlab.layout import LAYERS
-from trainlab.run import build_model
+from trainlab.prepare import build_model
 
 
 @dataclass

@@ -143,13 +143,13 @@ def shown(entries: Sequence[dict[str, Any]]) -> "Table":
     from rich.table import Table
 
     summary = summarize(entries)
-    metrics = [k for k in summary[0] if k.startswith(("val_", "test_")) and not k.endswith("_ci95")]
-    keys = varied(entries)
+    keys, rank_by = varied(entries), metric_of(entries)
+    metrics = [rank_by, rank_by.replace("val_", "test_")]
     table = Table(caption="mean ± 95 % interval over seeds; n runs", caption_justify="left")
     for key in keys:
-        table.add_column(key, no_wrap=True)
+        table.add_column(key, overflow="fold")
     for name in (*metrics, "n"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     if any(row["not_done"] for row in summary):
         table.add_column("not done", style="red")
     for row in summary:

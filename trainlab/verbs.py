@@ -4,12 +4,13 @@ Neither torch nor pandas is imported until a verb needs it.
 """
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trainlab.config import UserError
+from trainlab.config import UserError, nearest
 
 
 def _parsed(
@@ -28,7 +29,10 @@ def _parsed(
         elif name in named and (is_joined or rest):
             options[name] = value if is_joined else rest.pop(0)
         elif argument.startswith("-"):
-            raise UserError(f"Usage: trainlab {usage}")
+            why = "needs a value" if name in named else "is no option here"
+            raise UserError(
+                f"{name} {why}.{nearest(name, [*named, *flags])} Usage: trainlab {usage}"
+            )
         else:
             (overrides if is_joined else plain).append(argument)
     return plain, overrides, options
@@ -39,7 +43,7 @@ def list_options(arguments: list[str]) -> int:
     from rich.table import Table
 
     from trainlab import schema
-    from trainlab.config import groups, nearest, options, top_settings
+    from trainlab.config import groups, options, top_settings
 
     known = groups()
     if any(group not in known for group in arguments):
@@ -134,35 +138,44 @@ def table(arguments: list[str]) -> int:
 
 def evaluate(arguments: list[str]) -> int:
     """`trainlab eval RUN [overrides] [--json] [--report]`: a run's best weights, on any data."""
-    usage = "eval RUN [overrides] [--json] [--report]; RUN is a run's folder"
+    usage = (
+        "eval RUN [overrides] [--json] [--report]; RUN is a run's folder, and other data are "
+        "overrides: dataset.path=FILE"
+    )
     folders, overrides, options = _parsed(arguments, usage, flags=("--json", "--report"))
     if len(folders) != 1:
         raise UserError(f"Usage: trainlab {usage}")
     from trainlab.finished import evaluated
 
-    splits, reports = evaluated(Path(folders[0]), overrides)
+    found = evaluated(Path(folders[0]), overrides)
     if "--json" in options:
-        both = {"metrics": splits, "report": reports}
-        print(json.dumps(both if "--report" in options else splits))
+        numbers = {split: _json_numbers(metrics) for split, metrics in found.metrics.items()}
+        both = {"metrics": numbers, "report": found.reports}
+        print(json.dumps(both if "--report" in options else numbers))
         return 0
     console = _stdout()
-    console.print(metrics_table(splits))
-    if "--report" in options and not reports["test"]:
-        raise UserError("There is no report for this kind of task.")
+    console.print(metrics_table(found.metrics))
+    if found.windows:
+        console.print(found.windows, soft_wrap=True)
     if "--report" in options:
-        for grid in _report_tables(reports["test"]):
-            console.print(grid)
+        split = "test" if "test" in found.reports else "all"
+        for part in _report_tables(found.reports[split], split):
+            console.print(part)
     return 0
 
 
+def _json_numbers(metrics: dict[str, float]) -> dict[str, float | None]:
+    """JSON has no NaN and no infinity."""
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+
+
 def metrics_table(splits: dict[str, dict[str, float | None]]) -> Any:
-    """A table of metrics, one row per split."""
+    """A table of metrics, one column per split."""
     from rich.table import Table
 
-    names = list(splits.get("test") or next(iter(splits.values())))
-    grid = Table("split", *names)
-    for split, metrics in splits.items():
-        grid.add_row(split, *(_cell(metrics.get(name)) for name in names))
+    grid = Table("metric", *splits)
+    for name in dict.fromkeys(name for metrics in splits.values() for name in metrics):
+        grid.add_row(name, *(_cell(metrics.get(name)) for metrics in splits.values()))
     return grid
 
 
@@ -170,12 +183,14 @@ def _cell(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}" if isinstance(value, float) else f"{value}"
 
 
-def _report_tables(report: dict[str, Any]) -> list[Any]:
-    """Per class, and the confusion matrix, where there is one."""
+def _report_tables(report: dict[str, Any], split: str) -> list[Any]:
+    """Per class, and the confusion matrix, where there is one; else a line that says so."""
     from rich.table import Table
 
+    if not report:
+        return ["This task has no report per class."]
     columns = [name for name in report if name not in ("classes", "confusion")]
-    grid = Table("class", *columns, title="test split", title_justify="left")
+    grid = Table("class", *columns, title=f"split {split}", title_justify="left")
     for i, name in enumerate(report["classes"]):
         values = (report[column][i] for column in columns)
         cells = (

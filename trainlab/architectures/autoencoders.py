@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainlab.architectures.block import Block, Shape
+from trainlab.architectures.block import Block, Shape, gives
 from trainlab.architectures.convolutional import check_images
 from trainlab.config import UserError
 
@@ -36,6 +36,7 @@ class Transposed(nn.Module):
         return F.conv_transpose2d(x, weight, self.bias, stride, padding, self.reach)
 
 
+@gives("reconstruction")
 def autoencoder(
     inputs: Shape,
     outputs: int,

@@ -1,14 +1,43 @@
-"""Hidden layers: what stands around a linear layer or a convolution, and in which order."""
+"""What architectures share: a mark of what they give, and what stands around hidden layers."""
 
 from collections.abc import Callable
 from inspect import signature
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from torch import nn
 
 from trainlab.norms import BATCH
 
 Shape = tuple[int, ...]
+Arch = TypeVar("Arch", bound=Callable[..., nn.Module])
+
+NUMBERS = ("classification", "binary", "multi_label", "regression")  # outputs (B, numbers)
+
+
+class Outputs(NamedTuple):
+    """Which tasks the outputs of an architecture are for, and whether they are several members'."""
+
+    tasks: tuple[str, ...] = ()  # none: it may be for any
+    members: bool = False  # (B, members, …)
+
+
+def gives(*tasks: str, members: bool = False) -> Callable[[Arch], Arch]:
+    """Mark an architecture with its `Outputs`: `@gives("segmentation")`."""
+
+    def mark(arch: Arch) -> Arch:
+        arch.gives = Outputs(tasks, members)
+        return arch
+
+    return mark
+
+
+def given_by(arch: Callable[..., nn.Module]) -> Outputs:
+    """What the mark says; without one it is one model's, and may be for any task.
+
+    >>> given_by(nn.Linear)
+    Outputs(tasks=(), members=False)
+    """
+    return getattr(arch, "gives", Outputs())
 
 
 class Block(NamedTuple):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from trainlab.architectures.block import Block, Shape
+from trainlab.architectures.block import NUMBERS, Block, Shape, gives
 from trainlab.config import UserError
 
 
@@ -15,7 +15,8 @@ def check_images(inputs: Shape, arch: str) -> None:
     if len(inputs) != 3:
         raise UserError(
             f"arch={arch} needs images (channels, height, width), but an input of these data has "
-            f"shape {inputs}. Use arch=mlp, or a dataset of images such as digits or mnist."
+            f"shape {inputs}. Give images as (examples, channels, height, width), or choose "
+            "another arch."
         )
 
 
@@ -30,6 +31,7 @@ def _check_halvings(inputs: Shape, arch: str, setting: str, values: Sequence[int
         )
 
 
+@gives(*NUMBERS)
 def cnn(
     inputs: Shape,
     outputs: int,
@@ -54,6 +56,7 @@ def cnn(
     return nn.Sequential(*layers, nn.Linear(dense, outputs))
 
 
+@gives(*NUMBERS)
 def vgg(
     inputs: Shape,
     outputs: int,
@@ -102,6 +105,7 @@ class Beside(nn.Module):
         return torch.cat([x, self.inner(x)], 1)
 
 
+@gives("segmentation")
 def unet(inputs: Shape, outputs: int, block: Block, depth: int = 3, base: int = 16) -> nn.Module:
     """Encoder and decoder with connections between them: (B, C, H, W) -> (B, outputs, H, W).
 
@@ -113,10 +117,12 @@ def unet(inputs: Shape, outputs: int, block: Block, depth: int = 3, base: int = 
     """
     check_images(inputs, "unet")
     channels, height, width = inputs
-    if height % 2**depth or width % 2**depth:
+    sides = math.gcd(height, width)
+    if sides % 2**depth:
+        fits = (sides & -sides).bit_length() - 1  # halvings without a remainder
         raise UserError(
             f"arch=unet halves the image arch.depth={depth} times, and {height}×{width} pixels are "
-            f"not divisible by 2^{depth} = {2**depth}. Choose a smaller arch.depth."
+            f"not divisible by 2^{depth} = {2**depth}. Use arch.depth={fits}, or other pixels."
         )
     return nn.Sequential(*_level(channels, base, depth, block), nn.Conv2d(base, outputs, 1))
 

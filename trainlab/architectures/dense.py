@@ -7,15 +7,17 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from trainlab.architectures.block import Block, Shape
+from trainlab.architectures.block import NUMBERS, Block, Shape, gives
 from trainlab.config import UserError
 
 
+@gives(*NUMBERS)
 def linear(inputs: Shape, outputs: int, block: Block) -> nn.Module:
     """Softmax, logistic or linear regression: (B, *inputs) -> (B, outputs), no hidden layer."""
     return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(inputs), outputs))
 
 
+@gives(*NUMBERS)
 def mlp(
     inputs: Shape,
     outputs: int,
@@ -34,6 +36,7 @@ def mlp(
     return nn.Sequential(nn.Flatten(), *first, *layers, nn.Linear(width, outputs))
 
 
+@gives(*NUMBERS)
 def mlp_deep(
     inputs: Shape,
     outputs: int,
@@ -44,6 +47,18 @@ def mlp_deep(
 ) -> nn.Module:
     """`mlp` of `depth` hidden layers, `width` units each: (B, *inputs) -> (B, outputs)."""
     return mlp(inputs, outputs, block, [width] * depth, input_norm)
+
+
+@gives("multi_label")
+def multi_label(
+    inputs: Shape,
+    outputs: int,
+    block: Block,
+    hidden: Sequence[int] = (128, 64),
+    input_norm: bool = False,
+) -> nn.Module:
+    """`mlp` with a logit for each label: (B, *inputs) -> (B, labels)."""
+    return mlp(inputs, outputs, block, hidden, input_norm)
 
 
 class Branches(nn.Module):
@@ -60,6 +75,7 @@ class Branches(nn.Module):
         return torch.cat(outputs, 1)
 
 
+@gives(*NUMBERS)
 def multi_input(
     inputs: Shape,
     outputs: int,

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from trainlab.architectures.block import Block, Shape
+from trainlab.architectures.block import NUMBERS, Block, Shape, gives
 from trainlab.architectures.convolutional import cnn
 from trainlab.architectures.dense import mlp
 
 
 class Ensemble(nn.Module):
-    """The outputs of all members: (B, *inputs) -> (B, members, outputs).
+    """The outputs of all members, nets of one architecture: (B, *inputs) -> (B, members, outputs).
 
-    Called one after the other: stacking their weights in every step takes longer than it saves.
+    One after the other here; a stack of ensembles computes their members as one of its own.
     """
 
     def __init__(self, members: Sequence[nn.Module]):
@@ -24,6 +24,7 @@ class Ensemble(nn.Module):
         return torch.stack([member(x) for member in self.members], 1)
 
 
+@gives(*NUMBERS, members=True)
 def ensemble(
     inputs: Shape,
     outputs: int,

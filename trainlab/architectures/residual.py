@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from trainlab.architectures.block import Block, Shape
+from trainlab.architectures.block import NUMBERS, Block, Shape, gives
 from trainlab.architectures.convolutional import check_images, mean_and_linear
 from trainlab.config import UserError
 from trainlab.noise import Dropout
@@ -24,6 +24,7 @@ class Residual(nn.Module):
         return torch.add(self.shortcut(x), self.branch(x), alpha=self.scale)
 
 
+@gives(*NUMBERS)
 def mlp_residual(
     inputs: Shape, outputs: int, block: Block, depth: int = 100, width: int = 100
 ) -> nn.Module:
@@ -51,6 +52,7 @@ def mlp_residual(
 # ---------------------------------------------------------------- images
 
 
+@gives(*NUMBERS)
 def resnet(
     inputs: Shape, outputs: int, block: Block, depth: int = 20, width: int = 16
 ) -> nn.Module:
@@ -91,6 +93,7 @@ class PaddedShortcut(nn.Module):
         return nn.functional.pad(x, (0, 0, 0, 0, 0, self.channels - x.shape[1]))
 
 
+@gives(*NUMBERS)
 def wide_resnet(
     inputs: Shape,
     outputs: int,

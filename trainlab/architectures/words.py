@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from trainlab.architectures.block import Block, Shape
+from trainlab.architectures.block import Block, Shape, gives
 from trainlab.config import UserError
 
 
@@ -25,6 +25,7 @@ class WordVectors(nn.Module):
         return self.output(vectors.sum(1) / there.sum(1).clamp_min(1))
 
 
+@gives("words")
 def skipgram(inputs: Shape, outputs: int, block: Block, dim: int = 32) -> nn.Module:
     """A word of the context from the one in the middle: (B, 1) -> (B, words).
 
@@ -40,6 +41,7 @@ def skipgram(inputs: Shape, outputs: int, block: Block, dim: int = 32) -> nn.Mod
     return WordVectors(outputs, dim)
 
 
+@gives("words")
 def cbow(inputs: Shape, outputs: int, block: Block, dim: int = 32) -> nn.Module:
     """The word in the middle from those around it: (B, 2 · window) -> (B, words).
 

@@ -5,8 +5,8 @@ conf/dataset; those of one kind share a module of this package.
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainlab import preprocess, streams
+from trainlab import preprocess
 from trainlab.config import Config, UserError, build, build_each, find
-from trainlab.data.examples import Examples, check
+from trainlab.data.examples import Examples, aligned, check, surely_finite, where
+from trainlab.data.splits import split_of, thinned
+from trainlab.data.tables import csv
 
 _GATHERED_BYTES = 2**19  # of inputs at once: many small batches or one large, still in the cache
-_FITTED_NUMBERS = (
-    2**28
-)  # of inputs at most that preprocessing is fitted on, where they are streamed
+_FITTED_NUMBERS = 2**28  # of streamed inputs at most that preprocessing is fitted on
+_CHECKED_NUMBERS = 2**20  # of streamed inputs at once
 _COPIES = 3  # of the inputs in memory at once, while they are prepared
 
 
@@ -70,31 +71,46 @@ class Data:
         return x if self.y is None else self.y[positions].to(self.device, non_blocking=True)
 
 
-def read(config: Config) -> Examples:
-    """The examples a config names, checked; `max_examples` of them at most."""
+def read(config: Config, saved: dict[str, Any] | None = None) -> Examples:
+    """The examples a config names, checked; `max_examples` of them at most.
+
+    With what a run has `saved` they have its columns, codes and classes: see `aligned`.
+    """
     load = build(config, "dataset")
     if load is None:
         raise UserError("dataset has no _target_: nothing to load.")
+    if saved and saved["columns"] and load.func is csv:  # whose types need not be found out
+        load = partial(load, known=saved)
     folder = Path(config["data_dir"]).expanduser() if config["data_dir"] else None
     examples = load(data_dir=folder, download=config["download"])
     name = config["choices"]["dataset"]
-    check(examples, name)
+    check(examples, name, to_learn=saved is None)
     if config["max_examples"] and config["max_examples"] < len(examples.x):
-        examples = _thinned(examples, config["max_examples"], config["split_seed"])
-    return examples
+        examples = thinned(examples, config["max_examples"], config["split_seed"])
+    return aligned(examples, saved) if saved else examples
 
 
 def prepare(
-    examples: Examples, config: Config, device: torch.device, saved: dict[str, Any] | None = None
+    examples: Examples,
+    config: Config,
+    device: torch.device,
+    saved: dict[str, Any] | None = None,
+    whole: bool = False,
 ) -> Data:
     """Split, fit the preprocessing on the training split, apply it to all that is in memory.
 
-    With what a run has `saved` of its own preprocessing, on this device, nothing is fitted.
+    With what a run has `saved` of its own preprocessing, on this device, nothing is fitted. The
+    `whole` data are all of them the split `train`, beside their official test set.
     """
     in_memory = fits(examples, config, device)
     home = device if in_memory else torch.device("cpu")
-    windows = _windows(examples, config) if config["online"] else None
-    if windows is None:
+    windows = _windows(examples, config) if config["online"] and not whole else None
+    if whole:
+        everything = np.arange(len(examples.x))
+        parts = {"train": everything}
+        if examples.test:
+            parts["test"] = everything[-examples.test :]
+    elif windows is None:
         parts = split_of(examples, config)
     else:  # preprocessing is fitted on the first
         parts = dict(zip(("train", "val", "test"), windows[[0, 1, -1]], strict=True))
@@ -102,10 +118,11 @@ def prepare(
     x = _tensor(examples.x, device).float() if in_memory else None
     chain = _chain(examples, config, device, positions["train"], x, saved)
     if x is None:
+        _check_missing(examples, chain, device)
         shape = chain(_tensor(examples.x[:1], device).float()).shape[1:]
     else:
         x = chain(x)
-        preprocess.check_finite(x)
+        _check_finite(x, examples, range(len(x)))
         shape = x.shape[1:]
     data = Data(
         x=x,
@@ -134,20 +151,24 @@ def prepare(
 
 
 def unlabelled(x: np.ndarray, saved: dict[str, Any], device: torch.device, trusted: list) -> Data:
-    """Inputs alone, prepared as a run has `saved` it: all in the split `train`."""
+    """Inputs alone, all in the split `train`, prepared batch by batch as a run has `saved` it."""
     if list(x.shape[1:]) != saved["shape"]:
         raise UserError(
             f"The run was trained on inputs of shape {saved['shape']}; these have "
             f"{list(x.shape[1:])}."
         )
+    count = len(saved["classes"])
+    if saved["task"] == "words" and (wrong := x[~np.isin(x, np.arange(-1, count))]).size:
+        raise UserError(
+            f"{wrong[0]:.9g} is no word of the run's: these are the numbers 0 to {count - 1}, and "
+            "−1 where there is none."
+        )
     chain = preprocess.load(saved["preprocess"], partial(find, trusted=trusted))
-    inputs = chain(_tensor(x, device).float())
-    preprocess.check_finite(inputs)
-    every = torch.arange(len(x), device=device)
+    shape = chain(_tensor(x[:1], device).float()).shape[1:]
     return Data(
-        x=inputs, y=None, splits={"train": every}, task=saved["task"], classes=saved["classes"],
-        preprocess=chain, source=x, shape=tuple(inputs.shape[1:]), device=device,
-        parts=saved["parts"],
+        x=None, y=None, splits={"train": torch.arange(len(x))}, task=saved["task"],
+        classes=saved["classes"], preprocess=chain, source=x, shape=tuple(shape), device=device,
+        parts=saved["parts"], columns=saved["columns"],
         target_mean=saved["target_mean"], target_scale=saved["target_scale"],
     )  # fmt: skip
 
@@ -195,15 +216,39 @@ def _chain(
             raise UserError(f"dataset={name} gives words, which need preprocess=none.")
         return preprocess.Chain(())
     if x is None:
-        every = math.ceil(len(train) * math.prod(shape) / _FITTED_NUMBERS)
-        few = _tensor(examples.x[train[::every].numpy()], device).float()
+        train = train[:: math.ceil(len(train) * math.prod(shape) / _FITTED_NUMBERS)]
+        few = _tensor(examples.x[train.numpy()], device).float()
     else:
         few = x[train]
-    about = preprocess.About(examples.low, examples.high, examples.categorical)
+    about = preprocess.About(examples.low, examples.high, examples.categorical, examples.columns)
     chain = preprocess.fit(list(steps.values()), few, about)
     if x is None:
-        preprocess.check_finite(chain(few))  # of the rest, a run that diverges tells
+        _check_finite(chain(few), examples, train)
     return chain
+
+
+def _check_finite(x: Tensor, examples: Examples, positions: Sequence[int]) -> None:
+    """Raise UserError where inputs at `positions`, preprocessed, are missing or infinite."""
+
+    def named() -> str:
+        row = int(positions[int((~x.isfinite()).flatten(1).any(1).nonzero()[0])])
+        odd = ~np.isfinite(examples.x[row : row + 1])
+        return f", the first in {where(odd, examples.columns, row)}"
+
+    preprocess.check_finite(x, named)
+
+
+def _check_missing(examples: Examples, chain: preprocess.Chain, device: torch.device) -> None:
+    """`_check_finite` of the streamed inputs that miss a value; the others are read only later.
+
+    Of those preprocessing makes infinite ones only by overflow.
+    """
+    size = max(1, _CHECKED_NUMBERS // math.prod(examples.x.shape[1:]))
+    for start in range(0, len(examples.x), size):
+        raw = examples.x[start : start + size]
+        if not surely_finite(raw):
+            rows = start + np.isnan(raw).reshape(len(raw), -1).any(1).nonzero()[0]
+            _check_finite(chain(_tensor(examples.x[rows], device).float()), examples, rows)
 
 
 def _standardize_targets(data: Data, saved: dict[str, Any] | None) -> None:
@@ -222,11 +267,11 @@ def fits(examples: Examples, config: Config, device: torch.device) -> bool:
     if config["in_memory"] != "auto":
         return config["in_memory"]
     needed = _COPIES * 4 * examples.x.size
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _free_memory()
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
     return free is None or needed < free
 
 
-def _free_memory() -> int | None:
+def free_memory() -> int | None:
     """Bytes of main memory that could be used now, where the system tells."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
@@ -249,6 +294,20 @@ def saved(data: Data) -> dict[str, Any]:
         "target_mean": data.target_mean,
         "target_scale": data.target_scale,
     }
+
+
+def sorted_by_target(data: Data) -> bool:
+    """Whether the examples come in the order of their targets, class after class or rising: then
+    the order is the file's, and no stream's. Also if a training and a test set do, one by one."""
+    if data.y is None or data.y.shape[1:].numel() > 1 or data.task in ("words", "segmentation"):
+        return False
+    y = data.y.flatten()
+    if data.windows is not None:
+        y = y[data.windows.flatten()]
+    steps = y.diff()
+    if data.task == "regression":
+        return int((steps < 0).sum()) <= 1 or int((steps > 0).sum()) <= 1
+    return int(steps.count_nonzero()) < 2 * len(data.classes) <= len(y) / 2
 
 
 # ---------------------------------------------------------------- batches
@@ -291,69 +350,3 @@ class _Rows(torch.utils.data.Dataset):
 
     def __getitem__(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         return positions, torch.from_numpy(self.source[positions.numpy()])
-
-
-# ---------------------------------------------------------------- splits
-
-
-def split_of(examples: Examples, config: Config) -> dict[str, np.ndarray]:
-    """The splits a config asks for: see `split`."""
-    return split(examples, config["val_fraction"], config["test_fraction"], config["split_seed"])
-
-
-def split(
-    examples: Examples, val_fraction: float, test_fraction: float, seed: int
-) -> dict[str, np.ndarray]:
-    """Disjoint positions of the training, validation and test examples, in rising order.
-
-    Stratified for classes: every split gets each class in proportion, and at least one of each. The
-    official test set is kept where the data bring one.
-    """
-    own_test = examples.test > 0
-    pool = np.arange(len(examples.x) - examples.test)
-    rng = streams.stream(seed, "split")
-    if examples.task not in ("classification", "binary"):
-        strata = [pool]
-    else:
-        labels = examples.y[: len(pool)]
-        strata = [pool[labels == c] for c in range(len(examples.classes)) if (labels == c).any()]
-    parts: dict[str, list[np.ndarray]] = {"train": [], "val": [], "test": []}
-    for stratum in strata:
-        needed = 2 if own_test else 3
-        if len(stratum) < needed:
-            stratified = len(strata) > 1
-            what = f"class {examples.classes[examples.y[stratum[0]]]}" if stratified else "it"
-            raise UserError(
-                f"Too small to split: {what} has {len(stratum)} examples, and training, validation"
-                f"{'' if own_test else ' and test'} need at least one each. Use more examples"
-                " (max_examples, dataset settings)."
-            )
-        shuffled = stratum[torch.randperm(len(stratum), generator=rng).numpy()]
-        n_test = 0 if own_test else max(1, round(test_fraction * len(stratum)))
-        n_val = max(1, round(val_fraction * len(stratum)))
-        n_val = min(n_val, len(stratum) - n_test - 1)
-        if n_val < 1:
-            n_test, n_val = len(stratum) - 2, 1
-        parts["test"].append(shuffled[:n_test])
-        parts["val"].append(shuffled[n_test : n_test + n_val])
-        parts["train"].append(shuffled[n_test + n_val :])
-    if own_test:
-        parts["test"] = [np.arange(len(pool), len(examples.x))]
-    return {name: np.sort(np.concatenate(chunks)) for name, chunks in parts.items()}
-
-
-def _thinned(examples: Examples, limit: int, seed: int) -> Examples:
-    """At most `limit` examples, the same share of every class (and of an official test set)."""
-    n = len(examples.x)
-    order = torch.randperm(n, generator=streams.stream(seed, "thin")).numpy()
-    is_test = np.arange(n) >= n - examples.test
-    group = is_test.astype(np.int64)
-    if examples.task in ("classification", "binary"):
-        group = group * len(examples.classes) + examples.y
-    # Rank of each example inside its group, as a share: the lowest shares of all groups are kept.
-    share = np.empty(n)
-    for value in np.unique(group):
-        members = order[group[order] == value]
-        share[members] = (np.arange(len(members)) + 0.5) / len(members)
-    kept = np.sort(np.lexsort((np.argsort(order), share))[:limit])
-    return replace(examples, x=examples.x[kept], y=examples.y[kept], test=int(is_test[kept].sum()))

@@ -1,12 +1,14 @@
 """What a dataset gives."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from trainlab.config import UserError
+from trainlab.data.columns import known_codes
 
 
 @dataclass
@@ -75,9 +77,8 @@ def aligned(examples: Examples, saved: dict[str, Any]) -> Examples:
         here = dict(zip(examples.categorical, examples.categories, strict=False))
         for column, known in zip(saved["categorical"], saved["categories"], strict=False):
             names = here.get(examples.columns.index(saved["columns"][column]), ())
-            codes = [known.index(name) if name in known else np.nan for name in names] + [np.nan]
-            found = np.nan_to_num(x[:, column], nan=len(names)).astype(int)
-            x[:, column] = np.asarray(codes, np.float32)[found]
+            codes = np.append(known_codes(names, known), np.nan)
+            x[:, column] = codes[np.nan_to_num(x[:, column], nan=len(names)).astype(int)]
     task = examples.task
     if (
         task in ("classification", "binary", "segmentation")
@@ -112,18 +113,46 @@ def _same_kind(examples: Examples, saved: dict[str, Any], counts: dict[str, int]
         raise UserError(f"The run has {wanted} targets, and these data {examples.y.shape[1]}.")
 
 
-def check(examples: Examples, name: str) -> None:
+def surely_finite(x: np.ndarray) -> bool:
+    """Whether the sum is finite: if so then all are, and it takes little time."""
+    with np.errstate(all="ignore"):
+        return x.dtype.kind != "f" or bool(np.isfinite(x.sum()))
+
+
+def where(odd: np.ndarray, columns: Sequence[str], first: int = 0) -> str:
+    """The first place in inputs (n, *shape) that is `odd`, in words; they begin at the `first`."""
+    row, *place = np.unravel_index(odd.argmax(), odd.shape)
+    column = f"column {columns[place[0]]!r} of " if len(columns) and odd.any() else ""
+    return f"{column}example {first + row + 1} (the first is 1)"
+
+
+def check(examples: Examples, name: str, to_learn: bool = True) -> None:
+    """Raise UserError where inputs are infinite, or targets none of their task; or, if they are
+    `to_learn`, nothing is to be told apart."""
     if len(examples.x) != len(examples.y):
         raise UserError(f"dataset={name}: {len(examples.x)} inputs but {len(examples.y)} targets.")
     if len(examples.x) == 0:
         raise UserError(f"dataset={name} has no examples.")
-    if not np.issubdtype(examples.x.dtype, np.integer) and np.isinf(examples.x).any():
-        raise UserError(f"dataset={name} has infinite inputs.")
+    if not surely_finite(examples.x) and (odd := np.isinf(examples.x)).any():
+        raise UserError(
+            f"dataset={name} has infinite inputs, or too large ones for float32: "
+            f"{where(odd, examples.columns)}."
+        )
     if examples.task == "regression":
-        if not np.isfinite(examples.y).all():
-            raise UserError(f"dataset={name} has targets that are not finite (NaN or infinity).")
+        if (odd := ~np.isfinite(examples.y)).any():
+            raise UserError(
+                f"dataset={name} has targets that are missing (NaN) or infinite, the first in "
+                f"{where(odd, examples.classes)}."
+            )
         return
     classes = len(examples.classes)
+    if to_learn and classes < 2 and examples.task in ("classification", "binary", "segmentation"):
+        raise UserError(
+            f"dataset={name}: the target has {classes} different values, and task "
+            "classification needs at least two."
+        )
+    if examples.task == "multi_label":
+        classes = 2  # of each label: it is there or not
     low, high = int(examples.y.min()), int(examples.y.max())
     if low < 0 or high >= classes:
         raise UserError(

@@ -105,7 +105,7 @@ def _append(url: str, file: Path) -> None:
 def located(path: str | None, dataset: str, data_dir: Path | None) -> Path:
     """A file or folder the user named: below the working folder, else below `data_dir`."""
     if path is None:
-        raise UserError(f"dataset={dataset} needs to be told which: dataset.path=…")
+        raise UserError(f"dataset={dataset} needs to be told which file or folder: dataset.path=…")
     places = [Path(path).expanduser(), *([data_dir / path] if data_dir else [])]
     for place in places:
         if place.exists():

@@ -266,9 +266,11 @@ def image_folder(
             )
     classes = _folders(parts[0])
     if len(classes) < 2 or _folders(parts[-1]) != classes:
+        there = _folders(parts[-1])
+        folders = f"the folders {', '.join(there)}" if there else "no folders"
+        both = ", the same in train and test" * (len(parts) - 1)
         raise UserError(
-            f"{parts[-1]} has the folders {', '.join(_folders(parts[-1])) or 'none'}: at least two "
-            f"are needed, one for each class{', the same in train and test' * (len(parts) - 1)}."
+            f"{parts[-1]} has {folders}: at least two are needed, one for each class{both}."
         )
     files = [
         [
@@ -279,6 +281,8 @@ def image_folder(
         ]
         for part in parts
     ]
+    if empty := set(range(len(classes))) - {label for _, label in files[0]}:
+        raise UserError(f"{parts[0] / classes[min(empty)]} has no images.")
     labelled = [pair for part in files for pair in part]
     x = np.empty((len(labelled), channels, size, size), np.uint8)
     damaged = []

@@ -4,24 +4,40 @@ import gzip
 import warnings
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from csv import Error as CellError
 from csv import reader
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trainlab.config import UserError, nearest
+from trainlab.data.columns import (
+    DECIMALS,
+    MISSING_WORDS,
+    Source,
+    are_texts,
+    classes_of,
+    inputs_of,
+    known_of,
+    numbers_of,
+    stacked,
+    targets_of,
+    typed,
+)
 from trainlab.data.examples import Examples
 from trainlab.data.files import located
 
 if TYPE_CHECKING:
     import pandas as pd
 
+# Of a table, by what a run has learnt; of three classes two may be left, or one.
+_TASKS = dict(classification="classification", binary="classification", regression="regression")
 _SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|"}
-_MOST_CLASSES = 20  # of a csv target of whole numbers: with more values it is a quantity
-_MOST_CATEGORIES = 1000  # of a column of text: with more it is a name, a date or a sentence
+_NAMELESS = "Unnamed: "  # so pandas begins its names for columns without one
 
 
 def csv(
@@ -35,12 +51,16 @@ def csv(
     numeric: Sequence[Any] = (),
     drop: Sequence[Any] = (),
     missing: Sequence[Any] = (),
+    missing_words: bool = True,
     drop_unlabelled: bool = False,
+    decimal: str = "point",
+    known: dict[str, Any] | None = None,
 ) -> Examples:
     """A table whose first line names the columns: x (N, D) float32, y from the column `target`.
 
-    .csv or .tsv, gzipped or not, in UTF-8. A cell is missing (NaN) if it is empty, or NA, null or
-    another of pandas' words, or in `missing`. Each column but `drop` and the target is
+    .csv or .tsv, gzipped or not, in UTF-8. Spaces around a text are no part of it. A cell is
+    missing (NaN) if it is empty or in `missing`, or, with `missing_words`, NA, null or another of
+    pandas' words. Each column but `drop` and the target is
 
         numeric      if its cells are numbers or truth values (0, 1), or it is in `numeric`
         categorical  if there is any other text, or it is in `categorical`: codes 0, 1, … in the
@@ -53,21 +73,54 @@ def csv(
         a quantity   if it is other numbers, or a list of columns: y (N, K) float32
 
     unless `task` is classification, binary or regression. A row without a target is an error, or
-    left out with `drop_unlabelled`.
+    left out with `drop_unlabelled`. With what a run has saved of its data, `known`, all is as
+    there: the columns, their types and codes, and what the target is.
 
     >>> csv(path="iris.csv", target="species", drop=["id"])  # doctest: +SKIP
     """
     file = located(path, "csv", data_dir)
-    table = _table(file, separator, _texts(missing))
-    targets = _texts(target if isinstance(target, list | tuple) else [target])
+    source = Source(file, decimal, _missing(missing, missing_words))
+    targets = _strings(target if isinstance(target, list | tuple) else [target])
+    drop, categorical, numeric = _strings(drop), _strings(categorical), _strings(numeric)
+    texts = categorical
+    if known:
+        task = _TASKS.get(known["task"], task)
+        are_words = task == "classification" and are_texts(known["classes"])
+        texts = [*_categories(known), *(targets if are_words else [])]
+    table = _table(source, separator, texts)
     if target is None or not targets:
         raise UserError(
             "dataset=csv needs to be told which column to predict: dataset.target=NAME. "
             f"{file} has {', '.join(table)}."
         )
     _check_names("target", targets, list(table), file)
+    if len(set(targets)) < len(targets):
+        raise UserError(f"dataset.target names a column twice: {', '.join(targets)}.")
+    labelled, y, kind, classes = targets_of(table[targets], task, source, drop_unlabelled)
+    if not labelled.all():
+        table = table[labelled]
+    if known:
+        inputs, categories = known["columns"], _categories(known)
+        x = _like(table, known, source)
+    else:
+        inputs = _inputs(table, targets, drop, categorical, numeric, file)
+        x, categories = inputs_of(table, inputs, categorical, numeric, source)
+    return Examples(
+        x, y, kind, classes, columns=tuple(inputs),
+        categorical=tuple(map(inputs.index, categories)), categories=tuple(categories.values()),
+    )  # fmt: skip
+
+
+def _inputs(
+    table: "pd.DataFrame",
+    targets: Sequence[str],
+    drop: Sequence[str],
+    categorical: Sequence[str],
+    numeric: Sequence[str],
+    file: Path,
+) -> list[str]:
+    """The columns to predict the targets from. Raises UserError where a setting names no column."""
     inputs = [name for name in table if name not in targets]
-    drop, categorical, numeric = _texts(drop), _texts(categorical), _texts(numeric)
     for key, names in {"drop": drop, "categorical": categorical, "numeric": numeric}.items():
         _check_names(key, names, inputs, file)
     if both := set(categorical) & set(numeric):
@@ -75,96 +128,93 @@ def csv(
     inputs = [name for name in inputs if name not in drop]
     if not inputs:
         raise UserError(f"{file} has no column left to predict {', '.join(targets)} from.")
-
-    unlabelled = table[targets].isna().any(axis=1)
-    if unlabelled.any():
-        if unlabelled.all() or not drop_unlabelled:
-            raise UserError(
-                f"{file}: {', '.join(targets)} is missing in {unlabelled.sum():,} of "
-                f"{len(table):,} rows. dataset.drop_unlabelled=true leaves these rows out, where "
-                "there are others."
-            )
-        table = table[~unlabelled]
-
     for name in set(inputs) - set(categorical) - set(numeric):
-        _check_unmixed(table[name], file)
-    numbers = {
-        n for n in inputs if n not in categorical and (n in numeric or _is_numeric(table[n]))
-    }
-    x = np.empty((len(table), len(inputs)), np.float32)
-    categories = []
-    for column, name in zip(x.T, inputs, strict=True):
-        if name in numbers:
-            column[:] = _numbers(table[name], file)
-        else:
-            column[:], values = _codes(table[name], file, unlimited=name in categorical)
-            categories.append(tuple(map(_name, values)))
-    y, kind, classes = _csv_target(table[targets], task, file)
-    return Examples(
-        x, y, kind, classes,
-        categorical=tuple(n for n, name in enumerate(inputs) if name not in numbers),
-        columns=tuple(inputs), categories=tuple(categories),
-    )  # fmt: skip
+        if name.startswith(_NAMELESS):
+            raise UserError(
+                f"{file}: column {name.removeprefix(_NAMELESS)} (counted from 0) has no name. If "
+                f"it is empty, or numbers the rows, leave it out: 'dataset.drop=[{typed(name)}]'; "
+                "else give it one."
+            )
+    return inputs
 
 
 def like(
     file: Path,
-    columns: Sequence[str],
-    categorical: Sequence[int],
-    categories: Sequence[Sequence[str]],
+    known: dict[str, Any],
     separator: str = "auto",
     missing: Sequence[Any] = (),
+    missing_words: bool = True,
+    decimal: str = "point",
 ) -> np.ndarray:
-    """The columns of a csv file as the inputs (N, D) of a table that had them, and these codes.
+    """A csv file as inputs (N, D) of the run that has saved what is `known` of its table.
 
     What was no category there is missing (NaN). Columns besides are not looked at.
     """
-    table = _table(file, separator, _texts(missing))
-    if absent := [name for name in columns if name not in table]:
-        raise UserError(f"{file} has no column {', '.join(absent)}, as the run's data have.")
-    codes = dict(zip(categorical, categories, strict=True))
-    x = np.empty((len(table), len(columns)), np.float32)
-    for i, name in enumerate(columns):
-        if i in codes:
-            known = {value: code for code, value in enumerate(codes[i])}
-            x[:, i] = [known.get(_name(value), np.nan) for value in table[name]]
+    source = Source(file, decimal, _missing(missing, missing_words))
+    return _like(_table(source, separator, list(_categories(known))), known, source)
+
+
+def _like(table: "pd.DataFrame", known: dict[str, Any], source: Source) -> np.ndarray:
+    if absent := [name for name in known["columns"] if name not in table]:
+        raise UserError(f"{source.file} has no column {', '.join(absent)}, as the run's data have.")
+    categories, x = _categories(known), []
+    for name in known["columns"]:
+        if name in categories:
+            column = known_of(table[name], categories[name], source)
         else:
-            x[:, i] = _numbers(table[name], file)
-    return x
+            column = numbers_of(table[name], source)
+        x.append(column[:, None])
+    return stacked(x)
 
 
-def _name(value: Any) -> str:
-    """A category as text; 11 and 11.0, which it becomes where a cell is empty, are one."""
-    whole = isinstance(value, float) and value.is_integer()
-    return str(int(value)) if whole else str(value)
+def _categories(known: dict[str, Any]) -> dict[str, Sequence[str]]:
+    """Those of a run's columns that hold codes, and what these stand for."""
+    names = [known["columns"][i] for i in known["categorical"]]
+    return dict(zip(names, known["categories"], strict=True))
 
 
-def _texts(names: Sequence[Any]) -> list[str]:
+def _strings(names: Sequence[Any]) -> list[str]:
     """Names of columns, which to a config may look like numbers."""
     return [str(name) for name in names]
 
 
-def _table(file: Path, separator: str, missing: list[str]) -> "pd.DataFrame":
-    """A csv file as pandas reads it. Raises UserError where it is no table with named columns."""
+def _missing(missing: Sequence[Any], words: bool) -> tuple[str, ...]:
+    return *(MISSING_WORDS if words else ()), *_strings(missing)
+
+
+def _table(source: Source, separator: str, texts: Sequence[str]) -> "pd.DataFrame":
+    """A csv file as pandas reads it, but these columns as texts, whatever they look like.
+
+    Raises UserError where it is no table with named columns.
+    """
     import pandas as pd
 
+    file = source.file
     try:
-        opened = gzip.open if file.suffix == ".gz" else open
-        with opened(file, "rt", encoding="utf-8-sig", newline="") as lines:
-            first = lines.readline()
-        if separator == "auto":
-            separator = max(_SEPARATORS, key=lambda name: len(_cells(first, name)))
-        names = _cells(first, separator)
-        if twice := [name for name in names if names.count(name) > 1]:
+        zipped = file.suffix == ".gz"
+        with (gzip.open if zipped else open)(file, "rt", encoding="utf-8-sig", newline="") as lines:
+            first = next((line for line in lines if line.strip()), "")
+            second = next(lines, "")
+            if not first:
+                raise UserError(f"{file} is empty.")
+            if separator == "auto":
+                separator = max(_SEPARATORS, key=lambda name: len(_header([first], name)))
+            names = _header(chain([first, second], lines), separator)  # in quotes of many lines
+        if twice := [n for n, count in Counter(map(str.strip, names)).items() if count > 1]:
             raise UserError(
                 f"{file}: two columns are called {twice[0]!r}. The first line has to name the "
                 "columns, each by another name."
             )
         options: dict[str, Any] = {
             "sep": _SEPARATORS[separator],
+            "decimal": DECIMALS[source.decimal],
             "index_col": False,
-            "na_values": missing,
-            "skipinitialspace": f"{_SEPARATORS[separator]} " in first,  # a fifth of pandas' time
+            "dtype": {name: object for name in names if name.strip() in texts},
+            "keep_default_na": False,
+            "na_values": ["", *source.missing],
+            "compression": "gzip" if zipped else None,
+            # A fifth of pandas' time.
+            "skipinitialspace": f"{_SEPARATORS[separator]} " in first + second,
         }
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # more cells than columns
@@ -176,7 +226,7 @@ def _table(file: Path, separator: str, missing: list[str]) -> "pd.DataFrame":
     except UnicodeDecodeError as error:
         raise UserError(
             f"{file} is not text in UTF-8 ({error.reason}). If it is in Latin-1, convert it: "
-            "iconv -f latin1 -t utf-8 OLD > NEW."
+            "iconv -f latin1 -t utf-8 OLD > NEW. A spreadsheet has to be exported as csv."
         ) from error
     except (pd.errors.EmptyDataError, pd.errors.ParserError, pd.errors.ParserWarning) as error:
         raise UserError(
@@ -187,11 +237,11 @@ def _table(file: Path, separator: str, missing: list[str]) -> "pd.DataFrame":
         raise UserError(f"{file} cannot be read: {error}.") from error
     if table.empty:
         raise UserError(f"{file} has no rows below the names of its columns.")
-    return table
+    return table.rename(columns=str.strip)
 
 
-def _cells(line: str, separator: str) -> list[str]:
-    return next(reader([line], delimiter=_SEPARATORS[separator], skipinitialspace=True), [])
+def _header(lines: Iterable[str], separator: str) -> list[str]:
+    return next(reader(lines, delimiter=_SEPARATORS[separator], skipinitialspace=True), [])
 
 
 def _check_names(key: str, names: Sequence[str], columns: Sequence[str], file: Path) -> None:
@@ -202,107 +252,6 @@ def _check_names(key: str, names: Sequence[str], columns: Sequence[str], file: P
                 f"{', '.join(columns[:20])}{', …' * (len(columns) > 20)}; a single one is a sign "
                 "of another separator (dataset.separator=…)."
             )
-
-
-def _is_numeric(column: "pd.Series") -> bool:
-    """Of numbers or truth values; where some of these are missing, pandas has no type for them."""
-    from pandas.api.types import is_numeric_dtype
-
-    if column.dtype == object:
-        column = column.dropna().infer_objects()
-    return is_numeric_dtype(column)
-
-
-def _check_unmixed(column: "pd.Series", file: Path) -> None:
-    """Raise UserError for a column of numbers among which some texts stand, such as '?'."""
-    import pandas as pd
-
-    if column.dtype.kind in "biuf":
-        return
-    values = pd.to_numeric(column, errors="coerce")
-    words = column[values.isna() & column.notna()]
-    if len(words) and values.notna().sum() > len(words):
-        raise UserError(
-            f"{file}: column {column.name!r} has numbers, but also {words.iloc[0]!r}. If that is a "
-            f"missing value: 'dataset.missing=[{words.iloc[0]}]'; if all are names: "
-            f"'dataset.categorical=[{column.name}]'."
-        )
-
-
-def _numbers(column: "pd.Series", file: Path) -> np.ndarray:
-    """A column (N,) as floats. Raises UserError where a cell is text."""
-    import pandas as pd
-
-    if column.dtype.kind == "O":
-        values = pd.to_numeric(column, errors="coerce")
-        words = column[values.isna() & column.notna()]
-        if len(words):
-            raise UserError(
-                f"{file}: {words.iloc[0]!r} in column {column.name!r} is no number. If it stands "
-                f"for a missing value: 'dataset.missing=[{words.iloc[0]}]'."
-            )
-        column = values
-    with np.errstate(over="ignore"):  # what is not finite is refused later
-        return column.to_numpy(np.float32)
-
-
-def _codes(column: "pd.Series", file: Path, unlimited: bool) -> tuple[np.ndarray, Sequence[Any]]:
-    """A column (N,) as positions in its sorted values, NaN where one is missing; these values.
-
-    Raises UserError where there are too many of them for categories, unless that is `unlimited`.
-    """
-    import pandas as pd
-
-    codes, values = pd.factorize(column.to_numpy(), sort=True)
-    present = np.count_nonzero(codes >= 0)
-    if not unlimited and (len(values) > _MOST_CATEGORIES or len(values) == present):
-        raise UserError(
-            f"{file}: column {column.name!r} has {len(values):,} different texts in {present:,} "
-            f"rows, such as {values[0]!r}; that is no category. Leave it out, "
-            f"'dataset.drop=[{column.name}]', or say that it is: "
-            f"'dataset.categorical=[{column.name}]'."
-        )
-    return np.where(codes < 0, np.nan, codes), values
-
-
-def _csv_target(
-    columns: "pd.DataFrame",  # (N, K), nothing missing
-    task: str,
-    file: Path,
-) -> tuple[np.ndarray, str, list[str]]:
-    """y, the task, and the names of the classes."""
-    values = columns.iloc[:, 0].infer_objects()
-    if task == "auto" and (columns.shape[1] > 1 or _is_quantity(values)):
-        task = "regression"
-    if task == "regression":
-        y = [_numbers(column, file) for _, column in columns.items()]
-        names = list(map(str, columns)) if len(y) > 1 else []
-        return np.stack(y, axis=1), task, names
-    if columns.shape[1] > 1:
-        raise UserError(f"dataset.target names several columns: dataset.task={task} takes one.")
-    return _classes(values.to_numpy(), task, file)
-
-
-def _is_quantity(column: "pd.Series") -> bool:
-    if column.dtype.kind not in "iuf":
-        return False
-    return column.nunique() > _MOST_CLASSES or bool((column % 1 != 0).any())
-
-
-def _classes(values: np.ndarray, task: str, file: Path) -> tuple[np.ndarray, str, list[str]]:
-    """Classes 0, 1, … for values of any shape, in their order; the task; the names."""
-    import pandas as pd
-
-    codes, found = pd.factorize(values.ravel(), sort=True)
-    if len(found) < 2 or (task == "binary" and len(found) > 2):
-        raise UserError(
-            f"{file}: the target has {len(found)} different values, and task "
-            f"{'binary needs two' if task == 'binary' else 'classification at least two'}."
-        )
-    if task == "auto":
-        task = "binary" if len(found) == 2 else "classification"
-    names = [f"{v:g}" if isinstance(v, float) else str(v) for v in found.tolist()]
-    return codes.reshape(values.shape).astype(np.int64), task, names
 
 
 # ---------------------------------------------------------------- npz
@@ -334,48 +283,60 @@ def npz(
     >>> npz(path="mine.npz")                      # doctest: +SKIP
     """
     file = located(path, "npz", data_dir)
-    pairs = _arrays(file, [(x, y), (f"{x}_test", f"{y}_test")])
+    wanted, test = (x, y), (f"{x}_test", f"{y}_test")
+    arrays = arrays_of(file, lambda there: [*wanted, *(test if set(test) & set(there) else ())])
+    pairs = list(zip(arrays[::2], arrays[1::2], strict=True))
     for inputs, targets in pairs:
-        if len(inputs) != len(targets):
-            raise UserError(f"{file}: {len(inputs)} inputs but {len(targets)} targets.")
+        check_inputs(x, inputs, file)
+        if not targets.ndim or len(inputs) != len(targets):
+            many = len(targets) if targets.ndim else "no array of"
+            raise UserError(f"{file}: {len(inputs)} inputs but {many} targets.")
     try:
         inputs, targets = (np.concatenate(arrays) for arrays in zip(*pairs, strict=True))
     except ValueError as error:
         raise UserError(f"{file}: training and test set do not fit together: {error}.") from error
-    if inputs.ndim < 2 or inputs.dtype.kind not in "biuf":
-        raise UserError(
-            f"{file}: inputs have to be numbers (N, …); those of {x!r} are {inputs.dtype} of shape "
-            f"{inputs.shape}."
-        )
     low, high = (0.0, 255.0) if inputs.dtype == np.uint8 else (None, None)
-    labels, kind, classes = _npz_target(targets, task, file)
-    return Examples(
-        inputs.astype(inputs.dtype if high else np.float32), labels, kind, classes, low, high,
-        test=sum(len(test) for test, _ in pairs[1:]),
-    )  # fmt: skip
+    with np.errstate(over="ignore"):  # what is not finite is refused later
+        labels, kind, classes = _npz_target(targets, task, file)
+        inputs = inputs.astype(inputs.dtype if high else np.float32)
+    own_test = sum(len(inputs) for inputs, _ in pairs[1:])
+    return Examples(inputs, labels, kind, classes, low, high, own_test)
 
 
-def npz_inputs(file: Path) -> np.ndarray:
-    """The array `x` of a file."""
-    ((x, _),) = _arrays(file, [("x", "x")])
-    if x.ndim < 2 or not len(x) or x.dtype.kind not in "biuf":
-        raise UserError(f"{file}: x has to be numbers (N, …), not {x.dtype} of shape {x.shape}.")
-    return x.astype(np.float32)
+def check_inputs(name: str, x: np.ndarray, file: Path) -> None:
+    """Raise UserError where an array is no inputs (N, …), or images with the channels last."""
+    if x.ndim < 2 or not np.prod(x.shape) or x.dtype.kind not in "biuf":
+        raise UserError(
+            f"{file}: inputs have to be numbers (N, …); those of {name!r} are {x.dtype} of shape "
+            f"{x.shape}."
+        )
+    if x.ndim == 4 and x.shape[1] == x.shape[2] > x.shape[3] and x.shape[3] in (1, 3, 4):
+        raise UserError(
+            f"{file}: images are (N, channels, height, width); those of {name!r}, {x.shape}, seem "
+            f"to have the channels last. In numpy: {name} = np.moveaxis({name}, -1, 1)."
+        )
 
 
-def _arrays(file: Path, names: Sequence[tuple[str, str]]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of arrays by their names; the second pair may be missing. Never unpickles."""
+def arrays_of(file: Path, names: Callable[[list[str]], Sequence[str]]) -> list[np.ndarray]:
+    """The arrays that `names` chooses among those an npz file has. Never unpickles."""
     if not zipfile.is_zipfile(file):
         raise UserError(f"{file} is no npz file, or damaged: it is no zip archive.")
     try:
         with np.load(file, allow_pickle=False) as archive:
             there = archive.files
-            wanted = [names[0], *(pair for pair in names[1:] if set(pair) & set(there))]
-            return [(archive[first], archive[second]) for first, second in wanted]
+            # What is no array is bytes there.
+            return [np.asarray(archive[name]) for name in names(there)]
     except KeyError as error:
         raise UserError(
             f"{file}: {error.args[0]}, which has {', '.join(there) or 'nothing'}. dataset.x=… and "
             "dataset.y=… name the arrays to use."
+        ) from error
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise UserError(f"{file} is refused: {error}") from error
+        raise UserError(
+            f"{file} is refused: it has an array of Python objects, which could run a program when "
+            "they are read. Save numbers, or texts as array.astype(str)."
         ) from error
     except Exception as error:  # numpy, zipfile and zlib have one for each kind of damage
         raise UserError(f"{file} is refused: {error}") from error
@@ -398,6 +359,9 @@ def _npz_target(y: np.ndarray, task: str, file: Path) -> tuple[np.ndarray, str, 
         return y.astype(np.float32), task, []
     if task == "multi_label":
         if not np.isin(y, (0, 1)).all():
-            raise UserError(f"{file}: the targets of a multi_label task have to be 0 or 1.")
+            raise UserError(
+                f"{file}: the targets of a multi_label task, here of shape {y.shape}, have to be 0 "
+                "or 1. For classes give one number an example: y (N,)."
+            )
         return y.astype(np.int64), task, [str(label) for label in range(y.shape[1])]
-    return _classes(y, task, file)
+    return classes_of(y, task, file)

@@ -11,6 +11,7 @@ the centre, and the words around it, no farther than `window`:
 """
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import chain
@@ -96,13 +97,14 @@ def text(
             f"dataset=text: {file} is not text in UTF-8 (byte {error.start}: {error.reason}). "
             f"Convert it, for example: iconv -f latin1 -t utf-8 {file} > converted.txt"
         ) from error
+    content = unicodedata.normalize("NFC", content)  # an accent is no word of its own
     corpus = [_WORD.findall(sentence) for sentence in _END.split(content.lower())]
     words, names = _coded(corpus, vocabulary, min_count)
     if len(names) < 2:
         raise UserError(
             f"dataset=text: {file} leaves a vocabulary of {len(names)} "
             f"({sum(map(len, corpus)):,} words in all); at least two are needed. Give a longer "
-            f"text, or lower dataset.min_count={min_count}."
+            f"text{f', or lower dataset.min_count={min_count}' * (min_count > 1)}."
         )
     return _in_context(words, names, model, window, num_skips, seed)
 

@@ -20,7 +20,8 @@ What a task has:
     extra                                           names of those that need a split as a whole
     whole(outputs (R, N, …), y) -> {name: (R,)}     these
     predictions(outputs (1, N, …)) -> {column: list}  what `trainlab predict` writes into a table
-    report(outputs (R, N, …), y) -> [{name: …}]     of each run: lists and numbers for result.json
+    tally(outputs, y) -> {name: (R, …)}             statistics that only a report needs
+    report(sums of both kinds) -> [{name: …}]       of each run: lists and numbers for result.json
 
 `smoothing` is the share of the target that label smoothing spreads over all classes: a number, or a
 column (R, 1). `draw(shape)` gives uniform numbers (R, *shape) to losses that are a matter of
@@ -30,7 +31,8 @@ that neither occurs nor is predicted, is NaN, in a report None; means over class
 
 import math
 
-from trainlab.config import Config, UserError
+from trainlab.architectures import given_by
+from trainlab.config import Config, UserError, find
 from trainlab.data import Data
 from trainlab.tasks.classes import Binary, Classification, MultiLabel, Segmentation
 from trainlab.tasks.ensemble import Ensemble
@@ -49,8 +51,9 @@ _KINDS = {
 }
 
 
-def of(data: Data, loss: str = "auto", ensemble: bool = False) -> Task | Ensemble:
-    """The task of the data with the loss of that name; for the outputs of k models if `ensemble`.
+def of(data: Data, loss: str = "auto", ensemble: bool = False, **settings: int) -> Task | Ensemble:
+    """The task of the data with the loss of that name and these settings of it; for the outputs of
+    k models if `ensemble`.
 
     Raises UserError where the task has no such loss.
     """
@@ -60,13 +63,15 @@ def of(data: Data, loss: str = "auto", ensemble: bool = False) -> Task | Ensembl
             f"loss={loss} does not fit these data, whose task is {data.task}; "
             f"valid: auto, {', '.join(kind.losses)}."
         )
-    task = kind(data, kind.losses[0] if loss == "auto" else loss)
+    task = kind(data, kind.losses[0] if loss == "auto" else loss, **settings)
     return Ensemble(task) if ensemble else task
 
 
 def described(config: Config, data: Data) -> Task | Ensemble:
     """The task of a run: its data's, with its loss, for one model or for an ensemble's members."""
-    return of(data, config["loss"], ensemble="members" in config["arch"])
+    loss, arch = config["loss"], find(config["arch"]["_target_"], config["trusted"])
+    settings = {"negatives": config["negatives"]} if loss == "negative_sampling" else {}
+    return of(data, loss, given_by(arch).members, **settings)
 
 
 def outputs_of(data: Data) -> int:

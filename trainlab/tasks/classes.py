@@ -41,9 +41,11 @@ class Classification(Task):
         named = zip(self.classes, columns, strict=True)
         return {"prediction": chosen} | {f"p_{name}": column for name, column in named}
 
-    def report(self, outputs: Tensor, y: Tensor) -> list[dict[str, Any]]:
-        predicted = self.predicted(outputs)
-        confusion = _confusion(y.flatten(1), predicted.flatten(1), len(self.classes))
+    def tally(self, outputs: Tensor, y: Tensor) -> Sums:
+        return {"confusion": _confusion(y, self.predicted(outputs), len(self.classes))}
+
+    def report(self, sums: Sums) -> list[dict[str, Any]]:
+        confusion = sums["confusion"].long()
         return _report(self.classes, *_margins(confusion), confusion=confusion)
 
 
@@ -113,8 +115,8 @@ class MultiLabel(Task):
             found |= {name: (p > 0.5).long().tolist(), f"p_{name}": p.tolist()}
         return found
 
-    def report(self, outputs: Tensor, y: Tensor) -> list[dict[str, Any]]:
-        return _report(self.classes, **self.counts(outputs, y))
+    def report(self, sums: Sums) -> list[dict[str, Any]]:
+        return _report(self.classes, sums["right"], sums["predicted"], sums["true"])
 
 
 class Segmentation(Classification):
@@ -141,6 +143,9 @@ class Segmentation(Classification):
         predicted = self.predicted(outputs)
         confusion = _confusion(y.flatten(2), predicted.flatten(2), outputs.shape[2])
         return {"confusion": total(confusion)}  # (R, C, C)
+
+    def tally(self, outputs: Tensor, y: Tensor) -> Sums:
+        return {}  # the confusion is counted already
 
     def ratios(self, sums: Sums) -> dict[str, Tensor]:
         right, predicted, true = _margins(sums["confusion"])

@@ -46,8 +46,11 @@ class Ensemble:
     def predictions(self, outputs: Tensor) -> dict[str, list]:
         return self.task.predictions(self.task.mean(outputs))
 
-    def report(self, outputs: Tensor, y: Tensor) -> list[dict[str, Any]]:
-        return self.task.report(self.task.mean(outputs), y)
+    def tally(self, outputs: Tensor, y: Tensor) -> Sums:
+        return self.task.tally(self.task.mean(outputs), y)
+
+    def report(self, sums: Sums) -> list[dict[str, Any]]:
+        return self.task.report(sums)
 
 
 def _apart(outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor, int]:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from trainlab.config import widest
@@ -16,7 +15,8 @@ Sums = dict[str, Tensor]
 
 class Task:
     """What tasks share. Each adds its `loss`, and its `score`: the second metric, as the mean of a
-    number per example; where there are more metrics, `counts` and the `ratios` made of them.
+    number per example; where there are more metrics, `counts` and the `ratios` made of them; where
+    there is a report, made of all sums, what it needs besides these: `tally`.
 
     `mean(outputs (R, B, k, …))` are the outputs of the mean of k models, and `vote` those of their
     majority, ties going to the mean.
@@ -32,7 +32,8 @@ class Task:
 
     def sums(self, outputs: Tensor, losses: Tensor, y: Tensor) -> Sums:
         score = self.score(outputs, y)
-        n = torch.full_like(losses[:, 0], losses.shape[1], dtype=widest(losses.device))
+        runs, examples = losses.shape
+        n = losses.new_full((runs,), examples, dtype=widest(losses.device))
         return {"n": n, "loss": total(losses), "score": total(score)} | self.counts(outputs, y)
 
     def metrics(self, sums: Sums) -> dict[str, Tensor]:
@@ -48,8 +49,11 @@ class Task:
     def whole(self, outputs: Tensor, y: Tensor) -> dict[str, Tensor]:
         return {}
 
-    def report(self, outputs: Tensor, y: Tensor) -> list[dict[str, Any]]:
-        return [{} for _ in outputs]
+    def tally(self, outputs: Tensor, y: Tensor) -> Sums:
+        return {}
+
+    def report(self, sums: Sums) -> list[dict[str, Any]]:
+        return [{} for _ in sums["n"]]
 
     def predictions(self, outputs: Tensor) -> dict[str, list]:
         return {}

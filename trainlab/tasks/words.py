@@ -1,7 +1,6 @@
 """Words as targets, and the embedding that a model of words learns."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,26 +8,25 @@ from torch import Tensor
 
 from trainlab.data import Data
 from trainlab.tasks.classes import Classification, binary_cross_entropy, cross_entropy
-from trainlab.tasks.task import Draw, Number, Sums, total
-
-_NEGATIVES = 5  # words drawn for each, of the 5 to 20 that Mikolov et al. advise for small data
+from trainlab.tasks.task import Draw, Number, Sums, Task, total
 
 
 class Words(Classification):
     """One of V words: cross-entropy of the softmax, or negative sampling; accuracy, perplexity.
 
-    Negative sampling asks of the true word t, and of k = 5 that are drawn, whether they are true:
-    −log σ(z_t) − Σ_i log σ(−z_i), words i drawn as often as they are targets of the training split,
-    to the power 3/4. Without `draw` it is what that is on average. Label smoothing moves each
-    answer towards 1/2. Perplexity is always that of the softmax. Mikolov, Sutskever, Chen, Corrado
-    & Dean 2013, arXiv:1310.4546.
+    Negative sampling asks of the true word t, and of `negatives` that are drawn, whether they
+    are true: −log σ(z_t) − Σ_i log σ(−z_i), words i drawn as often as they are targets of the
+    training split, to the power 3/4. Without `draw` it is what that is on average. Label smoothing
+    moves each answer towards 1/2. Perplexity is always that of the softmax. Mikolov, Sutskever,
+    Chen, Corrado & Dean 2013, arXiv:1310.4546.
     """
 
     names = ("loss", "accuracy", "perplexity")
     losses = ("softmax", "negative_sampling")
 
-    def __init__(self, data: Data, loss: str):
+    def __init__(self, data: Data, loss: str, negatives: int = 5):
         super().__init__(data, loss)
+        self.negatives = negatives
         self.sampled = loss == "negative_sampling"
         targets = data.y[data.splits["train"]]
         often = torch.bincount(targets, minlength=len(data.classes)).cpu().double() ** 0.75
@@ -45,8 +43,8 @@ class Words(Classification):
         loss = binary_cross_entropy(true, torch.ones_like(true), smoothing).squeeze(2)
         if draw is None:
             others = binary_cross_entropy(outputs, torch.zeros_like(outputs), smoothing)
-            return loss + _NEGATIVES * (others @ self.often)
-        drawn = torch.searchsorted(self.below, draw((y.shape[1], _NEGATIVES)), right=True)
+            return loss + self.negatives * (others @ self.often)
+        drawn = torch.searchsorted(self.below, draw((y.shape[1], self.negatives)), right=True)
         others = outputs.gather(2, drawn)  # (R, B, k)
         return loss + binary_cross_entropy(others, torch.zeros_like(others), smoothing).sum(2)
 
@@ -59,8 +57,7 @@ class Words(Classification):
     def predictions(self, outputs: Tensor) -> dict[str, list]:
         return {}  # a probability for every word of the vocabulary
 
-    def report(self, outputs: Tensor, y: Tensor) -> list[dict[str, Any]]:
-        return [{} for _ in outputs]  # V² numbers that nobody reads; but see `nearest`
+    tally, report = Task.tally, Task.report  # not V² numbers that nobody reads; but see `nearest`
 
 
 def nearest(embedding: Tensor, words: Sequence[str], k: int = 5) -> dict[str, dict[str, float]]:

@@ -1,0 +1,285 @@
+"""Sweeps in several processes: the same rows, and nothing lost when one dies."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from trainlab import work
+
+SWEEP = ("-m", "seed=range(4)", "optimizer.lr=0.001,0.01", "max_examples=300", "arch.hidden=[16]")
+SLOW = ("epochs=200", "checkpoint.every=20", "checkpoint.unit=epochs", "device=cpu")
+
+
+def rows(study: Path) -> dict[str, pd.DataFrame]:
+    """Run id -> metrics.csv, less what a clock says."""
+    files = {path.parent.name: pd.read_csv(path) for path in study.glob("*/metrics.csv")}
+    return {
+        name: frame.drop(columns=["seconds", "examples_per_second"])
+        for name, frame in sorted(files.items())
+    }
+
+
+def statuses(study: Path) -> list[str]:
+    return [json.loads(p.read_text())["status"] for p in sorted(study.glob("*/status.json"))]
+
+
+def children(pid: int) -> list[int]:
+    """All processes below one, the youngest last."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True)
+    parents = [tuple(map(int, line.split())) for line in listed.stdout.splitlines()]
+    found = [child for child, parent in parents if parent == pid]
+    return sorted(found + [below for child in found for below in children(child)])
+
+
+def until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.02)
+
+
+def alive(pid: int) -> bool:
+    """Whether it still runs: a zombie does not."""
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+
+
+def begun(study: Path, count: int) -> bool:
+    """Whether so many runs have three epochs in their tables."""
+    tables = [path.read_text().count("\n") for path in study.glob("*/metrics.csv")]
+    return sum(lines > 3 for lines in tables) >= count
+
+
+def assert_equal(left: dict[str, pd.DataFrame], right: dict[str, pd.DataFrame], exact=True):
+    assert list(left) == list(right)
+    for name in left:
+        pd.testing.assert_frame_equal(left[name], right[name], check_exact=exact)
+
+
+@pytest.fixture
+def undisturbed(trainlab):
+    """The rows of a sweep in one process."""
+
+    def call(*arguments):
+        answer = trainlab("train", "-q", *SWEEP, *arguments, "study=whole", "workers=1")
+        assert answer.code == 0
+        return rows(answer.path)
+
+    return call
+
+
+def test_rows_do_not_depend_on_stacks_workers_or_order(trainlab, undisturbed):
+    whole = undisturbed("epochs=3")
+    for number, how in enumerate([
+        ["stack=1", "workers=1"],
+        ["stack=3", "workers=2"],
+        ["workers=2", "seed=3,1,0,2", "optimizer.lr=0.01,0.001"],
+    ]):  # fmt: skip
+        answer = trainlab("train", "-q", *SWEEP, "epochs=3", f"study=s{number}", *how)
+        assert answer.code == 0
+        assert_equal(rows(answer.path), whole)
+
+
+def test_what_workers_show_reaches_the_terminal(trainlab):
+    answer = trainlab(
+        "train", *SWEEP, "epochs=2", "workers=2", "stack=4", "act=selu", "reg.dropout=0.1"
+    )
+    assert "2 worker processes" in answer.err
+    assert answer.err.count("4 runs as one stack") == 2
+    assert answer.err.count("4 runs  epoch 2/2") == 2
+    assert answer.err.count("warning: selu keeps mean 0") == 1
+    assert " 8 │" in answer.err or " 4 │" in answer.err
+
+
+def test_a_worker_that_is_killed_costs_only_its_stack(trainlab_process, undisturbed, folder):
+    whole = undisturbed(*SLOW)
+    process = trainlab_process("train", *SWEEP, *SLOW, "study=cut", "workers=2", "stack=2")
+    study = folder / "outputs" / "cut"
+    until(lambda: begun(study, 4))
+    workers = children(process.pid)
+    os.kill(workers[-1], signal.SIGKILL)
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 0
+    assert "a worker was killed (SIGKILL); its stack is tried once more" in err
+    assert_equal(rows(study), whole)
+    until(lambda: not any(map(alive, workers)))
+
+
+DEADLY = """
+import multiprocessing, os
+from torch import nn
+
+class Deadly(nn.ReLU):
+    def forward(self, x):
+        if multiprocessing.parent_process():
+            os.kill(os.getpid(), 9)
+        return super().forward(x)
+"""
+
+
+def test_what_kills_its_worker_twice_is_reported(trainlab, folder, monkeypatch):
+    (folder / "conf" / "act").mkdir(parents=True)
+    (folder / "conf" / "act" / "deadly.yaml").write_text("_target_: mine.Deadly\n")
+    (folder / "mine.py").write_text(DEADLY)
+    arguments = ("-m", "act=deadly,relu", "seed=0,1", "max_examples=100", "epochs=2")
+    answer = trainlab("train", *arguments, "trusted=[mine]", "workers=2", "stack=2")
+    assert answer.code == 1
+    assert "tried once more" in answer.err
+    assert answer.err.count("RuntimeError: a worker was killed (SIGKILL)") >= 2
+    assert sorted(statuses(answer.path)) == ["done", "done", "failed", "failed"]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_workers_end_with_their_sweep(trainlab, trainlab_process, undisturbed, folder, how):
+    whole = undisturbed(*SLOW)
+    process = trainlab_process("train", *SWEEP, *SLOW, "study=cut", "workers=2", "stack=2")
+    study = folder / "outputs" / "cut"
+    until(lambda: begun(study, 4))
+    workers = children(process.pid)
+    process.send_signal(how)
+    process.communicate(timeout=60)
+    assert process.returncode == (-9 if how == signal.SIGKILL else 130)
+    until(lambda: not any(map(alive, workers)))
+    assert "stopped" in statuses(study)
+    answer = trainlab("train", *SWEEP, *SLOW, "study=cut", "workers=1")
+    assert answer.code == 0
+    assert_equal(rows(study), whole)
+
+
+def test_two_sweeps_at_once_share_the_work(trainlab_process, undisturbed, folder):
+    whole = undisturbed(*SLOW)
+    arguments = ("train", *SWEEP, *SLOW, "study=both", "workers=1", "stack=2", "-q")
+    processes = [trainlab_process(*arguments) for _ in range(2)]
+    for process in processes:
+        process.communicate(timeout=100)
+        assert process.returncode == 0
+    assert_equal(rows(folder / "outputs" / "both"), whole)
+    for log in (folder / "outputs" / "both").glob("*/log.txt"):
+        assert log.read_text().count("started") == 1
+
+
+def test_fail_fast_ends_a_sweep_at_its_first_failure(trainlab):
+    arguments = ("-m", "arch=unet,mlp", "seed=0", "max_examples=100", "epochs=1")
+    answer = trainlab("train", *arguments, "study=a", "--fail-fast")
+    assert answer.code in (1, 130)
+    assert statuses(answer.path) == ["failed"]
+    answer = trainlab("train", *arguments, "study=b")
+    assert answer.code == 1
+    assert sorted(statuses(answer.path)) == ["done", "failed"]
+
+
+def test_dry_run_lists_and_touches_nothing(trainlab, folder):
+    sweep = ("-m", "act=relu,tanh", "seed=range(3)", "max_examples=100", "epochs=1")
+    answer = trainlab("train", *sweep, "--dry-run")
+    assert answer.code == 0
+    assert answer.out.count("train ") == 6
+    assert answer.out.count("a stack of 3") == 2
+    assert not (folder / "outputs").exists()
+    trainlab("train", "-q", "-m", "act=relu", "seed=0,1", *sweep[3:])
+    answer = trainlab("train", *sweep, "--dry-run")
+    assert answer.out.count("skip ") == 2
+    assert answer.out.splitlines()[-1] == "4 runs to train, in 2 stacks; 2 to skip"
+
+
+def test_a_changed_sweep_trains_only_what_is_new(trainlab):
+    short = ("max_examples=100", "epochs=1")
+    trainlab("train", "-q", "-m", "seed=0,1", *short)
+    answer = trainlab("train", "-m", "seed=range(4)", *short)
+    assert "2 of 4 runs are there already" in answer.err
+    answer = trainlab("train", "-m", "seed=range(4)", "optimizer=adam,sgd", *short)
+    assert "4 of 8 runs are there already" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("executor", "how"), [("submitit", ["executor.cluster=local"]), ("ray", [])]
+)
+def test_other_executors_give_the_same_rows(trainlab, undisturbed, monkeypatch, executor, how):
+    pytest.importorskip(executor)
+    whole = undisturbed("epochs=3", "stack=4")
+    answer = trainlab("train", *SWEEP, "epochs=3", "stack=4", f"executor={executor}", *how)
+    assert answer.code == 0
+    assert_equal(rows(answer.path), whole)
+
+
+def test_an_executor_that_is_not_installed_says_what_to_install(trainlab, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    answer = trainlab("train", *SWEEP, "epochs=3", "executor=ray")
+    assert answer.code == 2
+    assert "pip install 'trainlab[ray]'" in answer.err
+
+
+@pytest.mark.slow
+def test_fifty_random_kills_lose_and_repeat_nothing(
+    trainlab, trainlab_process, undisturbed, folder
+):
+    """kill -9 of workers and of the sweep itself, at random moments, until it has come through."""
+    sweep = ("act=relu,tanh,gelu", "epochs=100", "checkpoint.every=5", "checkpoint.unit=epochs")
+    arguments = ("-q", *SWEEP, *sweep, "device=cpu", "stack=2", "workers=2", "retry=true")
+    whole = undisturbed(*sweep, "device=cpu")
+    study, chance, kills = folder / "outputs" / "cut", random.Random(0), 0
+    while kills < 50:
+        process = trainlab_process("train", *arguments, "study=cut")
+        time.sleep(chance.uniform(2.0, 5.0))  # it takes two seconds to begin
+        if process.poll() is not None:  # all trained: begin anew, other moments are left to try
+            _, err = process.communicate()
+            assert process.returncode == 0, err
+            shutil.rmtree(study)
+            continue
+        workers = [pid for pid in children(process.pid) if alive(pid)]
+        victim = chance.choice([process.pid, *workers])
+        os.kill(victim, signal.SIGKILL)
+        kills += 1
+        if victim != process.pid and chance.random() < 0.5:
+            continue_until = time.monotonic() + 2
+            while process.poll() is None and time.monotonic() < continue_until:
+                time.sleep(0.05)
+        process.kill()
+        process.communicate(timeout=60)
+        until(lambda left=workers: not any(map(alive, left)))
+    answer = trainlab("train", *arguments, "study=cut")
+    assert answer.code == 0
+    assert set(statuses(study)) == {"done"}
+    assert_equal(rows(study), whole)
+
+
+def test_a_stack_that_does_not_fit_into_memory_is_halved(trainlab, undisturbed, monkeypatch):
+    whole = undisturbed("epochs=3")
+    fit, sizes = work.fit, []
+
+    def small(runs, stack, *rest):
+        sizes.append(stack.size)
+        if stack.size > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return fit(runs, stack, *rest)
+
+    monkeypatch.setattr(work, "fit", small)
+    answer = trainlab("train", *SWEEP, "epochs=3", "workers=1", "stack=8")
+    assert answer.code == 0
+    assert "a stack of 8 does not fit into memory; going on with 4" in answer.err
+    assert sizes == [8, 4, 2, 2, 4, 2, 2]
+    assert_equal(rows(answer.path), whole)
+
+
+def test_a_run_paused_after_some_epochs_goes_on_exactly(trainlab, undisturbed):
+    whole = undisturbed("epochs=4")
+    answer = trainlab("train", "-q", *SWEEP, "epochs=4", "until=2", "study=cut")
+    assert answer.code == 0
+    assert set(statuses(answer.path)) == {"paused"}
+    assert all(len(frame) == 2 for frame in rows(answer.path).values())
+    again = trainlab("train", *SWEEP, "epochs=4", "until=2", "study=cut")
+    assert "8 of 8 runs are there already" in again.err
+    answer = trainlab("train", "-q", *SWEEP, "epochs=4", "study=cut")
+    assert answer.code == 0
+    assert_equal(rows(answer.path), whole)

@@ -1,0 +1,345 @@
+"""Columns of a table: which are numbers, categories or classes, and what numbers stand for them.
+
+A text is looked at once, however many rows have it.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from trainlab.config import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_NUMBERS = "biuf"  # kinds of types, truth values among them
+_TRUTHS = {word: word[0] in "Tt" for word in "True TRUE true False FALSE false".split()}
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}([,.])\d{3}(\1\d{3})*")
+DECIMALS = {"point": ".", "comma": ","}
+_SWAPPED = str.maketrans(",.", ".,")
+_MOST_CLASSES = 20  # of a target of numbers: with more values it is a quantity
+_MOST_CATEGORIES = 1000  # of a column of text: with more it is a name, a date or a sentence
+# What pandas takes for a missing value, beside the empty cell.
+MISSING_WORDS = (
+    "NA N/A n/a <NA> #N/A #NA NaN nan -NaN -nan NULL null None 1.#IND -1.#IND 1.#QNAN -1.#QNAN"
+).split()
+_ROWS_AT_ONCE = 4096  # of a table: they stay in the cache until all of their columns are written
+
+
+class Source(NamedTuple):
+    """Where columns come from; there, what stands between whole numbers and fractions, and for a
+    missing value."""
+
+    file: Path
+    decimal: str = "point"
+    missing: tuple[str, ...] = ()
+
+
+class _Cells(NamedTuple):
+    """The distinct values of a column, sorted; the position of each row's, −1 where it is missing;
+    and each as a number, NaN where it is none."""
+
+    values: np.ndarray
+    codes: np.ndarray
+    parsed: np.ndarray
+
+    def rows(self, chosen: np.ndarray) -> int:
+        """How many rows have one of the `chosen` (a mask) values."""
+        return np.bincount(self.codes + 1, minlength=len(self.values) + 1)[1:][chosen].sum()
+
+    def column(self, numbers: np.ndarray) -> np.ndarray:
+        """The column (N,) with a number for each of its values, NaN where one is missing."""
+        return np.append(numbers, np.nan)[self.codes]
+
+
+def _cells(column: "pd.Series", source: Source) -> _Cells:
+    """A column, its texts without the spaces around them: see `name_of`."""
+    codes, values = _factorized(column.to_numpy())
+    if values.dtype == object:
+        names = [name_of(value) if isinstance(value, str) else value for value in values]
+        if any(name is not value for name, value in zip(names, values, strict=True)):
+            missing = {"", *source.missing}
+            names = [None if name in missing else name for name in names]
+            merged, values = _factorized(np.array(names, object))
+            codes = np.append(merged, -1)[codes]
+    if all(str(value) in _TRUTHS for value in values):  # with gaps, pandas has no type for them
+        parsed = np.array([_TRUTHS[str(value)] for value in values], np.float64)
+    else:
+        parsed = _parsed(values, source.decimal)
+    return _Cells(values, codes, parsed)
+
+
+def _factorized(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each of the values (N,) the position, −1 if it is missing, in those that differ, sorted;
+    and these."""
+    import pandas as pd
+
+    few = 4 * _MOST_CATEGORIES  # a table for as many as there are rows would not stay in the cache
+    if values.dtype != object:
+        return pd.factorize(values, sort=True, size_hint=few)
+    # Pandas keeps one object for many cells of the same text, and addresses are quick to compare.
+    addresses = np.ndarray(len(values), np.intp, np.ascontiguousarray(values))
+    same, objects = pd.factorize(addresses, size_hint=few)
+    rows = np.empty(len(objects), np.intp)
+    rows[same] = np.arange(len(same))
+    codes, found = pd.factorize(values[rows], sort=True)
+    return codes[same], found
+
+
+def _parsed(values: np.ndarray, decimal: str) -> np.ndarray:
+    import pandas as pd
+
+    if decimal == "comma":  # then a point is none
+        values = [v.translate(_SWAPPED) if isinstance(v, str) else v for v in values]
+    return np.asarray(pd.to_numeric(np.asarray(values, object), errors="coerce"), np.float64)
+
+
+def typed(text: str) -> str:
+    """A text as it is typed in a list of an override.
+
+    >>> typed("town"), typed("a,b")
+    ('town', '"a,b"')
+    """
+    return text if re.fullmatch(r"[\w.?/+*%@$|-]+( [\w.?/+*%@$|-]+)*", text) else f'"{text}"'
+
+
+def name_of(value: Any) -> str:
+    """A category or class as text; 11 and 11.0, which it becomes where a cell is empty, are one.
+
+    >>> name_of(" red"), name_of(11), name_of(11.0), name_of("11.0"), name_of("011")
+    ('red', '11', '11', '11', '011')
+    """
+    if isinstance(value, float | np.floating) and value.is_integer():
+        return str(int(value))
+    name = str(value).strip()
+    whole, _, fraction = name.partition(".")
+    return whole if fraction and not fraction.strip("0") and whole.lstrip("-").isdigit() else name
+
+
+def are_texts(names: Sequence[str]) -> bool:
+    """Whether a column with all of these values is text, and neither numbers nor truth values."""
+    numbers = _parsed(np.array(names, object), "point")
+    return bool(np.isnan(numbers).any()) and not set(names) <= {"False", "True"}
+
+
+def known_codes(names: Iterable[str], known: Sequence[str]) -> np.ndarray:
+    """The position in the `known` names of each (n,), NaN where it is none of them."""
+    codes = {name: code for code, name in enumerate(known)}
+    return np.array([codes.get(name, np.nan) for name in names], np.float32)
+
+
+# ---------------------------------------------------------------- inputs
+
+
+def inputs_of(
+    table: "pd.DataFrame",
+    names: Sequence[str],
+    categorical: Sequence[str],
+    numeric: Sequence[str],
+    source: Source,
+) -> tuple[np.ndarray, dict[str, tuple[str, ...]]]:
+    """Columns of a table: x (N, D); and what the codes stand for, of those of them that have codes.
+
+    Raises UserError where texts look like a mistake.
+    """
+    places = table.columns.get_indexer(names)
+    types = table.dtypes.to_numpy()[places]
+    plain = [t.kind in _NUMBERS and n not in categorical for t, n in zip(types, names, strict=True)]
+    parts, categories = [], {}
+    for (is_plain, _, shift), run in groupby(
+        range(len(names)), lambda i: (plain[i], plain[i] and types[i], places[i] - i)
+    ):
+        run = list(run)
+        for i in run:
+            _check_filled(table.iloc[:, places[i]], source)
+        if is_plain:  # neighbours of one type lie together, and need no copy
+            parts.append(table.iloc[:, run[0] + shift : run[-1] + shift + 1].to_numpy())
+            continue
+        for i in run:
+            name = names[i]
+            column, known = _coded(table[name], name in categorical, name in numeric, source)
+            parts.append(column[:, None])
+            if known is not None:
+                categories[name] = known
+    return stacked(parts), categories
+
+
+def _check_filled(column: "pd.Series", source: Source) -> None:
+    """Raise UserError for a column in which every cell is missing."""
+    import pandas as pd
+
+    if pd.isna(column.iloc[0]) and column.isna().all():
+        raise UserError(
+            f"{source.file}: column {column.name!r} is empty. Leave it out: "
+            f"'dataset.drop=[{typed(column.name)}]'."
+        )
+
+
+def stacked(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Parts of a table, (N, K) each, side by side: (N, D) float32."""
+    ends = np.cumsum([part.shape[1] for part in parts])
+    x = np.empty((len(parts[0]), ends[-1]), np.float32)
+    with np.errstate(over="ignore"):  # what is not finite is refused later
+        for start in range(0, len(x), _ROWS_AT_ONCE):
+            rows = slice(start, start + _ROWS_AT_ONCE)
+            for part, end in zip(parts, ends, strict=True):
+                x[rows, end - part.shape[1] : end] = part[rows]
+    return x
+
+
+def numbers_of(column: "pd.Series", source: Source) -> np.ndarray:
+    """A column (N,) as numbers, NaN where one is missing. Raises UserError where a cell is text."""
+    if column.dtype.kind in _NUMBERS:
+        return column.to_numpy()
+    cells = _cells(column, source)
+    words = cells.values[np.isnan(cells.parsed)]
+    if len(words):
+        _check_decimal(column.name, cells, source)
+        remedy = f" If it is a missing value: 'dataset.missing=[{typed(words[0])}]'."
+        few = 2 * len(words) < len(cells.values)
+        raise UserError(
+            f"{source.file}: {words[0]!r} in column {column.name!r} is no number."
+            f"{remedy if few else ' The column is text.'}"
+        )
+    return cells.column(cells.parsed)
+
+
+def known_of(column: "pd.Series", known: Sequence[str], source: Source) -> np.ndarray:
+    """A column of texts (N,) as positions in the `known` ones, NaN where it has another."""
+    cells = _cells(column, source)
+    return cells.column(known_codes(map(name_of, cells.values), known))
+
+
+def _coded(
+    column: "pd.Series", categorical: bool, numeric: bool, source: Source
+) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """A column (N,) as `numbers_of` it, or as positions in its sorted values, and their names."""
+    if numeric:
+        return numbers_of(column, source), None
+    cells = _cells(column, source)
+    if not categorical:
+        if not np.isnan(cells.parsed).any():
+            return cells.column(cells.parsed), None
+        name = typed(column.name)
+        remedy = f"'dataset.categorical=[{name}]'"
+        _check_words(column.name, cells, source, remedy)
+        present = np.count_nonzero(cells.codes >= 0)
+        if len(cells.values) > _MOST_CATEGORIES or len(cells.values) == present:
+            raise UserError(
+                f"{source.file}: column {column.name!r} has {len(cells.values):,} different texts "
+                f"in {present:,} rows, such as {cells.values[0]!r}; that is no category. Leave it "
+                f"out, 'dataset.drop=[{name}]', or say that it is: {remedy}."
+            )
+    names = tuple(map(name_of, cells.values))
+    return cells.column(np.arange(len(names))), names
+
+
+def _check_words(name: str, cells: _Cells, source: Source, remedy: str) -> None:
+    """Raise UserError for a column of numbers among which some texts stand, such as '?'."""
+    words = np.isnan(cells.parsed)
+    _check_decimal(name, cells, source, f"; if all are names: {remedy}")
+    if words.any() and not words.all() and cells.rows(~words) > cells.rows(words):
+        word = cells.values[words][0]
+        raise UserError(
+            f"{source.file}: column {name!r} has numbers, but also {word!r}. If that is a missing "
+            f"value: 'dataset.missing=[{typed(word)}]'; if all are names: {remedy}."
+        )
+
+
+def _check_decimal(name: str, cells: _Cells, source: Source, besides: str = "") -> None:
+    """Raise UserError for a column whose texts are mostly numbers with another mark, as '3,14'."""
+    (other,) = DECIMALS.keys() - {source.decimal}
+    words = np.isnan(cells.parsed)
+    thousands = [isinstance(v, str) and bool(_THOUSANDS.fullmatch(v)) for v in cells.values]
+    marked = words & (~np.isnan(_parsed(cells.values, other)) | np.array(thousands, bool))
+    if not marked.any() or 2 * cells.rows(marked) <= cells.rows(words):
+        return
+    if all(np.array(thousands)[marked]):
+        remedy = f"If these are thousands, take each {DECIMALS[other]!r} out of the column"
+    else:
+        remedy = f"If these are numbers with a decimal {other}: dataset.decimal={other}"
+    raise UserError(
+        f"{source.file}: column {name!r} has texts such as {cells.values[marked][0]!r}. "
+        f"{remedy}{besides}."
+    )
+
+
+# ---------------------------------------------------------------- targets
+
+
+def targets_of(
+    columns: "pd.DataFrame", task: str, source: Source, drop_unlabelled: bool
+) -> tuple[np.ndarray, np.ndarray, str, list[str]]:
+    """Which rows have all targets (N,), y of these, the task, and the names of the classes, or of
+    several numbers."""
+    first = columns.iloc[:, 0]
+    if columns.shape[1] == 1 and task != "regression" and first.dtype.kind not in _NUMBERS:
+        cells = _cells(first, source)
+        labelled = _labelled(cells.codes >= 0, columns, source, drop_unlabelled)
+        if task == "auto":
+            _check_words(first.name, cells, source, "dataset.task=classification")
+        return labelled, cells.codes[labelled], *_named(cells.values, task, source.file)
+    labelled = _labelled(columns.notna().all(axis=1).to_numpy(), columns, source, drop_unlabelled)
+    if not labelled.all():
+        columns = columns[labelled]
+    if task == "auto" and (columns.shape[1] > 1 or _is_quantity(columns.iloc[:, 0])):
+        task = "regression"
+    if task == "regression":
+        y = stacked([numbers_of(column, source)[:, None] for _, column in columns.items()])
+        return labelled, y, task, list(map(str, columns)) if y.shape[1] > 1 else []
+    if columns.shape[1] > 1:
+        raise UserError(f"dataset.target names several columns: dataset.task={task} takes one.")
+    codes, values = _factorized(columns.iloc[:, 0].to_numpy())
+    return labelled, codes, *_named(values, task, source.file)
+
+
+def _labelled(
+    there: np.ndarray, columns: "pd.DataFrame", source: Source, drop_unlabelled: bool
+) -> np.ndarray:
+    """`there`, which rows have a target. Raises UserError where some may not lack it."""
+    lacking = len(there) - np.count_nonzero(there)
+    if lacking == len(there) or (lacking and not drop_unlabelled):
+        raise UserError(
+            f"{source.file}: {', '.join(columns)} is missing in {lacking:,} of {len(there):,} "
+            "rows. dataset.drop_unlabelled=true leaves these rows out, where there are others. A "
+            "word such as NA counts as missing, unless dataset.missing_words=false."
+        )
+    return there
+
+
+def _is_quantity(column: "pd.Series") -> bool:
+    if column.dtype.kind not in "iuf":
+        return False
+    return column.nunique() > _MOST_CLASSES or bool((column % 1 != 0).any())
+
+
+def classes_of(values: np.ndarray, task: str, file: Path) -> tuple[np.ndarray, str, list[str]]:
+    """Classes 0, 1, … for values of any shape, in their order; the task; the names."""
+    codes, found = _factorized(values.ravel())
+    if (codes < 0).any():
+        raise UserError(f"{file}: the target has missing values (NaN).")
+    return codes.reshape(values.shape), *_named(found, task, file)
+
+
+def _named(values: np.ndarray, task: str, file: Path) -> tuple[str, list[str]]:
+    """The task of classes with these values, which are sorted, and their names.
+
+    Raises UserError where so many are fractions that they are quantities.
+    """
+    if task == "binary" and len(values) > 2:
+        raise UserError(
+            f"{file}: the target has {len(values)} different values, and task binary needs two."
+        )
+    fractions = values[values % 1 != 0] if values.dtype.kind == "f" else values[:0]
+    if len(fractions) and len(values) > _MOST_CLASSES:
+        raise UserError(
+            f"{file}: the target has {len(values):,} different values, such as {fractions[0]:g}: "
+            "these are no classes. dataset.task=regression learns quantities."
+        )
+    if task == "auto":
+        task = "binary" if len(values) == 2 else "classification"
+    return task, list(map(name_of, values))

@@ -1,0 +1,409 @@
+"""Where the stacks of a sweep are computed: local worker processes, a cluster, Ray.
+
+An executor takes stacks of jobs as it has room for them, and gives each back when it is over, with
+the reason why its process died, if it did. What became of the runs is in their folders. A stack
+whose process died is tried once more, in another.
+
+    for jobs, death in executor(stacks, display, interrupted): ...
+"""
+
+import contextlib
+import importlib
+import logging
+import multiprocessing
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from trainlab.config import Config, UserError
+
+if TYPE_CHECKING:  # importing torch is left to those who compute
+    from trainlab.progress import Display
+    from trainlab.store import Row, Run
+    from trainlab.work import Job
+
+Packed = list[tuple[Config, str, dict[str, Any]]]
+
+_LISTEN = 0.1  # seconds between two looks at what is under way
+_ORPHANED = 0.5  # seconds between two looks of a worker at whether the sweep still lives
+_LEAVE = 10.0  # seconds that workers have to end by themselves
+
+
+class Handle(Protocol):
+    """A stack under way."""
+
+    def over(self, display: "Display") -> bool:
+        """Whether it has ended; shows what has come of it so far."""
+        ...
+
+    def death(self) -> str | None:
+        """Why its process died, once it is over; None if it did not."""
+        ...
+
+    def interrupt(self) -> None:
+        """Ask it to stop at the next step, with a checkpoint."""
+        ...
+
+    def kill(self) -> None: ...
+
+
+class Executor:
+    """Base of all: at most `workers` stacks at once."""
+
+    def __init__(self, workers: int, folder: Path):
+        self.workers, self.folder = workers, folder
+
+    def start(self, jobs: "Sequence[Job]") -> Handle:
+        raise NotImplementedError
+
+    def pause(self, under_way: Sequence[Handle]) -> None:
+        """Until something may have happened."""
+        time.sleep(_LISTEN)
+
+    def close(self) -> None:
+        """Let go of what was kept alive."""
+
+    def __call__(
+        self, stacks: "Iterator[list[Job]]", display: "Display", interrupted: Callable[[], bool]
+    ) -> "Iterator[tuple[list[Job], str | None]]":
+        again: deque[list[Job]] = deque()
+        tried: set[str] = set()  # ids of runs whose process died
+        under_way: list[tuple[Handle, list[Job]]] = []
+        asked = False
+        try:
+            while True:
+                while len(under_way) < self.workers and not interrupted():
+                    jobs = again.popleft() if again else next(stacks, None)
+                    if jobs is None:
+                        break
+                    under_way.append((self.start(jobs), jobs))
+                if not under_way:
+                    return
+                if interrupted() and not asked:
+                    asked = True
+                    for handle, _ in under_way:
+                        handle.interrupt()
+                self.pause([handle for handle, _ in under_way])
+                for entry in [entry for entry in under_way if entry[0].over(display)]:
+                    under_way.remove(entry)
+                    handle, jobs = entry
+                    death = handle.death()
+                    if death and not interrupted() and not {job.run.id for job in jobs} & tried:
+                        tried |= {job.run.id for job in jobs}
+                        display.say(f"{death}; its stack is tried once more")
+                        again.append(jobs)
+                    else:
+                        yield jobs, death
+        finally:
+            for handle, _ in under_way:
+                handle.kill()
+
+
+def _packed(jobs: "Sequence[Job]", **how: Any) -> Packed:
+    """What another process needs to make these jobs; `how` they shall be computed."""
+    return [(job.run.config | how, job.run.id, job.found) for job in jobs]
+
+
+def _unpacked(packed: Packed) -> "list[Job]":
+    from trainlab.store import Run
+    from trainlab.work import Job
+
+    return [Job(Run(config, run_id), found) for config, run_id, found in packed]
+
+
+# ---------------------------------------------------------------- local processes
+
+
+def context() -> multiprocessing.context.BaseContext:
+    """How processes are started: forked from a server that has imported everything, where there is
+    such a thing.
+
+    The server begins its imports at once, beside ours.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    from multiprocessing import forkserver
+
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["trainlab.work"])
+    forkserver.ensure_running()
+    return server
+
+
+class Local(Executor):
+    """Worker processes on this machine, one torch thread each; where there are GPUs, one of them
+    each, in turn."""
+
+    def __init__(self, workers: int, folder: Path):
+        super().__init__(workers, folder)
+        self.context = context()
+        self.processes: list[_Process] = []
+
+    def start(self, jobs: "Sequence[Job]") -> "_Process":
+        idle = next((process for process in self.processes if process.idle), None)
+        if idle is None:
+            self.processes = [process for process in self.processes if process.alive]
+            taken = {process.number for process in self.processes}
+            number = next(n for n in range(self.workers) if n not in taken)
+            idle = _Process(self.context, number)
+            self.processes.append(idle)
+        idle.begin(jobs)
+        return idle
+
+    def pause(self, under_way: Sequence[Handle]) -> None:
+        wait([process.connection for process in self.processes if not process.idle], _LISTEN)
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.connection.close()  # tells it to leave
+        for process in self.processes:
+            process.process.join(_LEAVE)
+            process.kill()
+
+
+class _Process:
+    """A worker process, kept alive between stacks: a Handle while it trains one."""
+
+    def __init__(self, context: Any, number: int):
+        self.number = number
+        self.connection, other = context.Pipe()
+        self.process = context.Process(target=_serve, args=(other,), daemon=True)
+        self.process.start()
+        other.close()
+        self.idle, self.alive, self.error = True, True, None
+
+    def begin(self, jobs: "Sequence[Job]") -> None:
+        self.idle, self.runs = False, {job.run.id: job.run for job in jobs}
+        how: dict[str, Any] = {"stack": len(jobs)}
+        if jobs[0].run.config["threads"] == "auto":
+            how["threads"] = 1
+        if jobs[0].run.config["device"] in ("auto", "cuda") and (gpus := _gpus()):
+            how["device"] = f"cuda:{self.number % gpus}"
+        with contextlib.suppress(OSError):  # it died meanwhile: `over` sees it
+            self.connection.send(_packed(jobs, **how))
+
+    def over(self, display: "Display") -> bool:
+        try:
+            while self.connection.poll():
+                kind, *content = self.connection.recv()
+                if kind == "over":
+                    (self.error,) = content
+                    self.idle = True
+                    return True
+                if kind in ("training", "epoch"):
+                    content[0] = [self.runs[run_id] for run_id in content[0]]
+                getattr(display, kind)(*content)
+        except (EOFError, OSError):
+            self.alive = False
+            self.process.join()
+            return True
+        return False
+
+    def death(self) -> str | None:
+        if self.alive:
+            return self.error
+        code = self.process.exitcode or 0
+        how = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended ({code})"
+        return f"a worker {how}"
+
+    def interrupt(self) -> None:
+        self.process.terminate()
+
+    def kill(self) -> None:
+        if self.process.is_alive():
+            self.process.kill()
+        self.alive = False
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+class _Remote:
+    """The display of a worker: what is to be shown is sent to the sweep's."""
+
+    def __init__(self, connection: Connection):
+        self.connection, self.sent = connection, 0.0
+
+    def _send(self, *message: Any) -> None:
+        with contextlib.suppress(OSError):  # the sweep is gone, and `interrupted` says so
+            self.connection.send(message)
+
+    def say(self, text: str) -> None:
+        self._send("say", text)
+
+    def warn(self, text: str) -> None:
+        self._send("warn", text)
+
+    def failed(self, error: Exception) -> None:
+        self._send("failed", error)
+
+    def training(self, runs: "Sequence[Run]", epochs: int | None) -> None:
+        self._send("training", [run.id for run in runs], epochs)
+
+    def epoch(self, runs: "Sequence[Run]", rows: "Sequence[Row]", share: float) -> None:
+        if rows or time.monotonic() - self.sent > _LISTEN:
+            self.sent = time.monotonic()
+            self._send("epoch", [run.id for run in runs], rows, share)
+
+
+def _serve(connection: Connection) -> None:
+    """A worker process: train what comes, until the connection is closed."""
+    asked = working = False
+
+    def ask(number: int, frame: Any) -> None:
+        nonlocal asked
+        asked = True
+        if not working:
+            os._exit(0)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the sweep's to handle
+    signal.signal(signal.SIGTERM, ask)
+    import torch
+
+    from trainlab.work import Worker
+
+    torch.set_num_threads(1)
+    sweep, looked = multiprocessing.parent_process(), time.monotonic()
+
+    def interrupted() -> bool:
+        nonlocal asked, looked
+        if time.monotonic() - looked > _ORPHANED:
+            looked = time.monotonic()
+            asked = asked or not sweep.is_alive()
+        return asked
+
+    worker, display = Worker(), _Remote(connection)
+    with contextlib.suppress(EOFError, OSError):
+        while packed := connection.recv():
+            working, asked, error = True, False, None
+            try:
+                worker(_unpacked(packed), display, interrupted)
+            except Exception as problem:
+                error = f"{type(problem).__name__}: {problem}"
+            working = False
+            connection.send(("over", error))
+
+
+# ---------------------------------------------------------------- other machines
+
+
+def train_packed(packed: Packed) -> None:
+    """Train jobs in a process of a cluster's; SIGTERM stops it with a checkpoint."""
+    from trainlab.progress import Display
+    from trainlab.work import Worker, interruptible
+
+    with interruptible() as interrupted:
+        Worker()(_unpacked(packed), Display(len(packed), quiet=True), interrupted)
+
+
+def _needed(module: str, extra: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(
+            f"executor={extra} needs {module}: pip install 'trainlab[{extra}]'."
+        ) from error
+
+
+class Submitit(Executor):
+    """Jobs of SLURM, one for each stack, through submitit; `cluster=local` tries it without.
+
+    The folder of the study has to be on a file system that all machines share.
+    """
+
+    def __init__(
+        self,
+        workers: int,
+        folder: Path,
+        cluster: str | None = None,
+        minutes: int = 60,
+        cpus: int = 1,
+        gpus: int = 0,
+        memory: float = 4.0,
+        partition: str | None = None,
+        slurm: dict[str, Any] | None = None,
+    ):
+        super().__init__(workers, folder)
+        submitit = _needed("submitit", "submitit")
+        self.executor = submitit.AutoExecutor(folder=folder / ".submitit", cluster=cluster)
+        settings = dict(timeout_min=minutes, cpus_per_task=cpus, gpus_per_node=gpus, mem_gb=memory)
+        settings |= {f"slurm_{key}": value for key, value in (slurm or {}).items()}
+        if partition:
+            settings["slurm_partition"] = partition
+        self.executor.update_parameters(name="trainlab", **settings)
+
+    def start(self, jobs: "Sequence[Job]") -> Handle:
+        return _Submitted(self.executor.submit(train_packed, _packed(jobs)))
+
+
+class _Submitted:
+    def __init__(self, job: Any):
+        self.job = job
+
+    def over(self, display: "Display") -> bool:
+        return self.job.done()
+
+    def death(self) -> str | None:
+        error = self.job.exception()
+        return f"job {self.job.job_id} failed: {str(error).splitlines()[-1]}" if error else None
+
+    def interrupt(self) -> None:
+        self.job.cancel()
+
+    kill = interrupt
+
+
+class Ray(Executor):
+    """Tasks of Ray, one for each stack: of a running cluster's, or of this machine."""
+
+    def __init__(
+        self,
+        workers: int,
+        folder: Path,
+        address: str | None = None,
+        cpus: float = 1,
+        gpus: float = 0,
+    ):
+        super().__init__(workers, folder)
+        self.ray = _needed("ray", "ray")
+        if not self.ray.is_initialized():
+            logging.getLogger("ray").setLevel(logging.ERROR)
+            self.ray.init(
+                address=address, log_to_driver=False, include_dashboard=False, logging_level="error"
+            )
+        self.task = self.ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(train_packed)
+
+    def start(self, jobs: "Sequence[Job]") -> Handle:
+        return _Task(self.ray, self.task.remote(_packed(jobs)))
+
+    def close(self) -> None:
+        self.ray.shutdown()
+
+
+class _Task:
+    def __init__(self, ray: Any, reference: Any):
+        self.ray, self.reference = ray, reference
+
+    def over(self, display: "Display") -> bool:
+        return bool(self.ray.wait([self.reference], timeout=0)[0])
+
+    def death(self) -> str | None:
+        try:
+            self.ray.get(self.reference)
+        except Exception as error:
+            return f"a task of Ray failed: {str(error).splitlines()[-1]}"
+        return None
+
+    def interrupt(self) -> None:
+        self.ray.cancel(self.reference)
+
+    def kill(self) -> None:
+        self.ray.cancel(self.reference, force=True)

@@ -1,0 +1,282 @@
+"""The search: ask for a batch of trials, train it in one launch (or rung by rung), tell."""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from trainlab.config import (
+    NOT_IDENTITY,
+    Config,
+    UserError,
+    compose_jobs,
+    flat,
+    settings_of,
+    shared,
+)
+from trainlab.schedules import higher_is_better
+from trainlab.search import halving, report, samplers, space
+from trainlab.search.score import Result, Scored, returned, set_pruned, worth
+from trainlab.search.trials import Trials
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+    from optuna.trial import FrozenTrial
+
+Launch = Callable[..., Sequence[Any]]  # (job_overrides, initial_job_idx) -> JobReturns
+_SMOKE = 4  # trials of a smoke test
+_LOOK_EVERY = 1.0  # seconds between two looks at a run that another process trains
+# hydra-optuna-sweeper's name of a setting -> ours
+_OFFICIAL = {
+    "n_trials": "trials", "n_jobs": "batch", "direction": "direction", "storage": "storage",
+    "study_name": "name",
+}  # fmt: skip
+
+
+def search(
+    overrides: "Sequence[Override]",
+    launch: Launch,
+    loader: Any,
+    master: Any,
+    sampler: str,
+    official: Mapping[str, Any],
+) -> report.Found:
+    """Try what is not tried yet, and tell what was found.
+
+    `launch` trains jobs (lists of overrides) and gives what each is worth; `loader` and `master`
+    are what Hydra composes jobs with.
+    """
+    settings = _settings(sampler, master.search, official)
+    varied = space.read(overrides, settings["seeds"])
+    jobs = [[*job, *varied.seeds[:1]] for job in varied.corners()]
+    config = compose_jobs(loader, master, jobs)[0]  # what is wrong with any is said here
+    return Search(sampler, settings, varied, config, launch).run()
+
+
+class _Ended(Exception):
+    """The launcher has nothing to tell: a dry run, Ctrl-C, or an error that the command reports."""
+
+
+class Search:
+    """One search: a sampler with its settings, a space, and the config of one of its trials."""
+
+    def __init__(
+        self,
+        sampler: str,
+        settings: dict[str, Any],
+        varied: space.Space,
+        config: Config,
+        launch: Launch,
+    ):
+        self.sampler, self.settings, self.space, self.config = sampler, settings, varied, config
+        self.launch, self.launched = launch, 0
+        self.metric = _metric(config, settings)
+        how = settings["direction"]
+        self.higher = higher_is_better(self.metric) if how == "auto" else how == "maximize"
+        self.console = Console(stderr=True, highlight=False, quiet=config["quiet"])
+        self.began = time.monotonic()
+        if settings["halving"] != "none" and "epochs" in varied.parameters:
+            raise UserError("search.halving shares out the epochs, so they cannot be searched.")
+        if settings["halving"] != "none" and config["until"]:
+            raise UserError("search.halving says itself until when each run goes; leave until out.")
+        if advice := samplers.check(sampler, settings, varied.parameters):
+            self._say(advice)
+
+    def run(self) -> report.Found:
+        why = None
+        most = min(self.settings["trials"], _SMOKE) if self.config["smoke"] else None
+        with self._trials() as self.trials:
+            try:
+                while batch := self.trials.next(self._size, most or self.settings["trials"]):
+                    self._check_metric(batch[0])
+                    self._tell(batch, self._trained(batch))
+                    report.write(found := self._found())
+                    self._say(report.progress(found, batch))
+                    if self._late():
+                        why = f"{self.settings['minutes']:g} minutes are over"
+                        break
+            except _Ended:
+                why = ""
+            found = self._found(why)
+            if found.done:
+                report.write(found)
+            return found
+
+    # ------------------------------------------------------------ one batch
+
+    def _size(self, number: int) -> int:
+        return self._bracket(number).trials
+
+    def _bracket(self, number: int) -> halving.Bracket:
+        """How many trials the batch has that begins with trial `number`, and its rungs."""
+        s, epochs = self.settings, self.config["epochs"]
+        usual = samplers.batch(self.sampler, s, self.space.parameters, number)
+        if s["halving"] == "successive" and s["batch"] == "auto" and self.sampler in ("tpe", "gp"):
+            usual = halving.full(epochs, s["reduction"], s["min_epochs"])
+        return halving.bracket(s, epochs, number, usual)
+
+    def _trained(self, batch: "Sequence[FrozenTrial]") -> list[Result]:
+        """What these trials are worth; at each rung those that fall behind are left."""
+        results, alive = [Result() for _ in batch], list(range(len(batch)))
+        rungs = self._bracket(batch[0].number).rungs
+        for rung, epochs in enumerate(rungs):
+            last = epochs == rungs[-1]
+            scored = self._scores([batch[i] for i in alive], None if last else epochs, rung > 0)
+            for i, runs in zip(alive, scored, strict=True):
+                results[i].add(epochs, runs)
+            if not last:
+                costs = [results[i].cost(self.higher) for i in alive]
+                kept = halving.survivors(costs, self.settings["reduction"])
+                for place, i in enumerate(alive):
+                    if place not in kept and math.isfinite(costs[place]):
+                        better = sum(cost < costs[place] for cost in costs)
+                        results[i].prune(f"{better} of {len(alive)} trials were better", epochs)
+                alive = [alive[place] for place in kept]
+            if not alive:
+                break
+        return results
+
+    def _scores(
+        self, trials: "Sequence[FrozenTrial]", until: int | None, later: bool
+    ) -> list[list[Scored]]:
+        """The runs of each trial, after one launch of them all."""
+        rest = [f"until={until}"] if until else []
+        if later and self.config["fresh"]:
+            rest.append("fresh=false")  # or a rung would forget the one before
+        seeds = [[seed] for seed in self.space.seeds] or [[]]
+        jobs = [
+            [*self.space.fixed, *self.space.overrides(trial.params), *seed, *rest]
+            for trial in trials
+            for seed in seeds
+        ]
+        scored = [Scored.of(s, self.metric, self.higher, until) for s in self._launched(jobs)]
+        rows = [scored[i : i + len(seeds)] for i in range(0, len(scored), len(seeds))]
+        return [[run for run in row if run] for row in rows]
+
+    def _launched(self, jobs: list[list[str]]) -> list[Any]:
+        while True:
+            scores = [returned(job) for job in self.launch(jobs, initial_job_idx=self.launched)]
+            self.launched += len(jobs)
+            states = {score.status for score in scores if score is not None}
+            if not states or "stopped" in states:
+                raise _Ended
+            if "busy" not in states:
+                return scores
+            time.sleep(_LOOK_EVERY)
+
+    def _check_metric(self, trial: "FrozenTrial") -> None:
+        """One epoch of one run tells whether the runs have the metric."""
+        if self.launched or self.metric == self.config["stop"]["monitor"]:
+            return
+        job = [*self.space.fixed, *self.space.overrides(trial.params), *self.space.seeds[:1]]
+        (first,) = self._launched([[*job, "until=1"]])
+        if first.path:
+            worth(Path(first.path), self.metric, self.higher)
+
+    def _tell(self, batch: "Sequence[FrozenTrial]", results: list[Result]) -> None:
+        """A diverged trial is told as the worst there is, so that samplers keep away from there."""
+        before = [trial for trial in self.trials.all() if trial.state.is_finished()]
+        if not before and all(result.state == "failed" for result in results):
+            raise UserError(f"All trials of the first batch failed: {results[0].reason}")
+        known = [trial.value for trial in before if trial.value is not None]
+        known += [r.value for r in results if r.state in ("done", "pruned")]
+        worst = (min if self.higher else max)(known, default=None)
+        for trial, result in zip(batch, results, strict=True):
+            value = {"failed": None, "diverged": worst}.get(result.state, result.value)
+            self.trials.tell(trial, result.facts(), value, samplers.knows_pruned(self.sampler))
+            if result.state == "pruned":
+                for run in result.runs:
+                    set_pruned(Path(run.path), result.reason)
+
+    # ------------------------------------------------------------ what it amounts to
+
+    def _trials(self) -> Trials:
+        searched = self.space.parameters
+        config = {
+            key: value
+            for key, value in flat(self.config).items()
+            if key.partition(".")[0] not in {*NOT_IDENTITY, "seed", "experiment"}
+            and not any(f"{key}.".startswith(f"{name.lstrip('+')}.") for name in searched)
+        }
+        s = self.settings
+        rungs = f"{s['halving']}, 1 of {s['reduction']}, from epoch {s['min_epochs']}"
+        facts = {
+            "space": self.space.typed,
+            "config": config,
+            "metric": self.metric,
+            "direction": "maximize" if self.higher else "minimize",
+            "seeds": self.space.seeds,
+            "halving": "none" if s["halving"] == "none" else rungs,
+        }
+        if self.config["dry_run"]:
+            s = s | {"storage": "memory"}
+        return Trials(
+            self._folder,
+            s,
+            searched,
+            lambda number: samplers.sampler(self.sampler, s, searched, number),
+            facts,
+            self.config["fresh"],
+        )
+
+    def _found(self, why: str | None = None) -> report.Found:
+        return report.Found(
+            trials=self.trials.all(),
+            space=self.space,
+            metric=self.metric,
+            higher=self.higher,
+            folder=self._folder,
+            name=self.settings["name"],
+            epochs=self.config["epochs"],
+            in_study=bool(self.config["choices"].get("experiment")),
+            why=why,
+            quiet=self.config["quiet"],
+        )
+
+    @property
+    def _folder(self) -> Path:
+        return Path(self.config["output_dir"]) / self.config["study"]
+
+    def _late(self) -> bool:
+        minutes = self.settings["minutes"]
+        return minutes is not None and time.monotonic() - self.began > 60 * minutes
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, markup=False, soft_wrap=True)
+
+
+def _settings(sampler: str, given: Any, official: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of this search, checked; those that its option brings have their defaults also
+    where it was chosen by Hydra's name."""
+    schemas = shared("search") | settings_of("search", sampler)
+    settings = {key.partition(".")[2]: schema.default for key, schema in schemas.items()}
+    settings |= {key: value for key, value in given.items() if value is not None}
+    for theirs, value in official.items():
+        if theirs not in _OFFICIAL:
+            raise UserError(
+                f"hydra.sweeper.{theirs}: a search has no such setting. There are: params, "
+                f"{', '.join(_OFFICIAL)}; and those of `trainlab list search`."
+            )
+        if value is not None:
+            settings[_OFFICIAL[theirs]] = value
+    for key, value in settings.items():
+        schema = schemas.get(f"search.{key}")
+        url = key == "storage" and "://" in str(value)  # any that Optuna can open
+        if schema and not url and (problem := schema.problem(value)):
+            raise UserError(f"search.{key}={value}: {problem} ({schema.meaning})")
+    return settings
+
+
+def _metric(config: Config, settings: Mapping[str, Any]) -> str:
+    """What is searched by."""
+    chosen = [settings.get("fitness", "auto"), settings["metric"], config["stop"]["monitor"]]
+    metric = next(name for name in chosen if name != "auto")
+    if metric.startswith("test_"):
+        raise UserError(
+            f"search.metric={metric}: what was chosen by its test split cannot be tested on it any "
+            f"more. Use {metric.replace('test_', 'val_')}."
+        )
+    return metric

@@ -1,0 +1,280 @@
+"""The trials of a search: in memory, or in a file that several processes add to.
+
+In memory nothing is kept: the same command asks for the same trials again, and finds their runs in
+the study's folder. In a file (`<study>/<name>.db` or `.journal`) every trial notes its owner, a
+process that holds a lock as long as it lives. What a dead owner left is finished first, with its
+own parameters; what a live one is at is left to it.
+"""
+
+import contextlib
+import json
+import logging
+import uuid
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import filelock
+
+from trainlab.config import UserError
+from trainlab.search.samplers import Parameters
+
+if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
+    from optuna.trial import FrozenTrial
+
+_PATIENCE = 10  # seconds that a locked database is waited for
+
+
+class Trials:
+    """Asked for in batches, told of one by one."""
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: Mapping[str, Any],
+        parameters: Parameters,
+        sampler: Callable[[int], "BaseSampler"],
+        facts: Mapping[str, Any],
+        fresh: bool = False,
+    ):
+        """`facts` say what the values of its trials are the values of; another search under the
+        same name is refused. `fresh` forgets what is there."""
+        import optuna
+
+        self.parameters, self.sampler = parameters, sampler
+        self.kind, self.name, self.folder = settings["storage"], settings["name"], folder
+        self.alone, self.id = self.kind == "memory", uuid.uuid4().hex[:8]
+        self.alive: filelock.BaseFileLock | None = None
+        with self._explained(KeyError, ValueError):  # of a journal that is cut or not one
+            opened = self._open()
+            if fresh:
+                self._forget(opened)
+            self.study = optuna.create_study(
+                storage=opened,
+                study_name=self.name,
+                direction=facts["direction"],
+                load_if_exists=True,
+            )
+            self.storage, self.engine = self.study._storage, getattr(opened, "engine", None)
+            if "facts" not in self.study.user_attrs:
+                self.study.set_user_attr("facts", dict(facts))
+        self._compare(self.study.user_attrs["facts"], facts)
+        if not self.alone:
+            self.alive = self._lock(self.id)
+            self.alive.acquire()
+
+    def __enter__(self) -> "Trials":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.alive:
+            self.alive.release()
+            Path(self.alive.lock_file).unlink(missing_ok=True)
+        if self.engine:
+            self.storage.remove_session()
+            self.engine.dispose()
+
+    def all(self) -> "list[FrozenTrial]":
+        with self._explained():
+            return self.study.get_trials(deepcopy=False)
+
+    def next(self, size: Callable[[int], int], most: int) -> "list[FrozenTrial]":
+        """The next batch, `size(number of its first trial)` large as long as there are fewer than
+        `most`: one that a dead process left, else a new one; empty where there is none."""
+        with self._explained(), self._turn():
+            first, wanted = self._left() or (None, 0)
+            if first is None:
+                first = len(self.all())
+                wanted = min(size(first), most - first)
+            mine = [t for t in self.all() if t.user_attrs.get("batch") == [first, wanted]]
+            for _ in range(wanted - len(mine)):  # all noted before the first is asked for
+                self.study.enqueue_trial({}, {"owner": self.id, "batch": [first, wanted]})
+            mine = [t for t in self.all() if t.user_attrs.get("batch") == [first, wanted]]
+            for trial in mine:
+                self._ask(trial)
+            numbers = {trial.number for trial in mine}
+            return [t for t in self.all() if t.number in numbers]
+
+    def tell(
+        self,
+        trial: "FrozenTrial",
+        facts: Mapping[str, Any],
+        value: float | None,
+        knows_pruned: bool,
+    ) -> None:
+        """What is noted of a trial; and its value as the sampler is to see it, None for a failure.
+
+        A trial that was told before is left as it is.
+        """
+        from optuna.trial import TrialState
+
+        if trial.state.is_finished():
+            return
+        with self._explained():
+            for epochs, reached in facts["rungs"]:
+                self.storage.set_trial_intermediate_value(trial._trial_id, epochs, reached)
+            self.storage.set_trial_user_attr(trial._trial_id, "facts", dict(facts))
+            if value is None:
+                self.study.tell(trial.number, state=TrialState.FAIL)
+            elif facts["state"] == "pruned" and knows_pruned:
+                self.study.tell(trial.number, state=TrialState.PRUNED)
+            else:
+                self.study.tell(trial.number, value)
+
+    # ------------------------------------------------------------ asking
+
+    def _ask(self, trial: "FrozenTrial") -> None:
+        """Draw a trial's parameters, all or those that a dead process did not come to."""
+        import optuna
+        from optuna.trial import TrialState
+
+        self.study.sampler = self.sampler(trial.number)
+        if trial.state == TrialState.WAITING:
+            asked = self.study.ask(dict(self.parameters))
+            assert asked.number == trial.number, "batches are asked for one after the other"
+        elif trial.state == TrialState.RUNNING and set(trial.params) != set(self.parameters):
+            again = optuna.trial.Trial(self.study, trial._trial_id)
+            for name, distribution in self.parameters.items():
+                again._suggest(name, distribution)
+
+    def _left(self) -> tuple[int, int] | None:
+        """The first batch of which dead processes left something, now ours."""
+        left = []
+        for trial in self.all():
+            owner = trial.user_attrs.get("owner")
+            if trial.state.is_finished() or owner is None:
+                continue
+            if owner == self.id or self._adopt(owner):
+                left.append(trial)
+        return tuple(left[0].user_attrs["batch"]) if left else None
+
+    def _adopt(self, owner: str) -> bool:
+        lock = self._lock(owner)
+        try:
+            lock.acquire(blocking=False)
+        except filelock.Timeout:
+            return False
+        for trial in self.all():
+            if trial.user_attrs.get("owner") == owner and not trial.state.is_finished():
+                self.storage.set_trial_user_attr(trial._trial_id, "owner", self.id)
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
+        return True
+
+    # ------------------------------------------------------------ the file
+
+    def _open(self) -> Any:
+        from optuna import storages
+        from optuna.storages import journal
+
+        if self.alone:
+            return storages.InMemoryStorage()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.kind == "journal":
+            file = self.folder / f"{self.name}.journal"
+            lock = _JournalLock(self.folder / f".{self.name}.journal.lock")
+            return storages.JournalStorage(journal.JournalFileBackend(str(file), lock))
+        sqlite = self.kind == "sqlite"
+        url = f"sqlite:///{self.folder / f'{self.name}.db'}" if sqlite else self.kind
+        timeout = {"connect_args": {"timeout": _PATIENCE}} if url.startswith("sqlite") else {}
+        return storages.RDBStorage(url, engine_kwargs=timeout)
+
+    def _forget(self, storage: Any) -> None:
+        import optuna
+
+        if self.name not in optuna.get_all_study_names(storage):
+            return
+        study = optuna.load_study(study_name=self.name, storage=storage)
+        for trial in study.get_trials(deepcopy=False):
+            owner = trial.user_attrs.get("owner")
+            if not trial.state.is_finished() and owner and not self._adoptable(owner):
+                raise UserError(
+                    f"fresh=true forgets the search {self.name}, and another process is at it."
+                )
+        optuna.delete_study(study_name=self.name, storage=storage)
+
+    def _adoptable(self, owner: str) -> bool:
+        lock = self._lock(owner)
+        try:
+            lock.acquire(blocking=False)
+        except filelock.Timeout:
+            return False
+        lock.release()
+        return True
+
+    def _lock(self, owner: str) -> filelock.BaseFileLock:
+        return filelock.FileLock(self.folder / f".{self.name}.{owner}.lock")
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One process asks at a time, so that the trials of a batch follow each other."""
+        if self.alone:
+            yield
+            return
+        with self._lock("asking"):
+            yield
+
+    def _compare(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        differences = []
+        for part, values in now.items():
+            old = before.get(part)
+            if not isinstance(values, dict) or not isinstance(old, dict):
+                differences += [(part, old, values)] if old != values else []
+                continue
+            # Settings that one of the two versions of trainlab does not have are no difference.
+            keys = old.keys() | values.keys() if part == "space" else old.keys() & values.keys()
+            differences += [
+                (key, old.get(key, "not there"), values.get(key, "not there"))
+                for key in sorted(keys)
+                if old.get(key) != values.get(key)
+            ]
+        if differences:
+            told = "; ".join(f"{key} was {old} and is {new}" for key, old, new in differences)
+            raise UserError(
+                f"There is another search named {self.name} in {self.folder}: {told}. Give this "
+                "one its own name with search.name=…, or forget the other with fresh=true."
+            )
+
+    @contextlib.contextmanager
+    def _explained(self, *more: type[Exception]) -> Iterator[None]:
+        """Errors of the storage as advice; Optuna's log and its warnings of novelties kept away."""
+        import optuna
+        import sqlalchemy.exc
+
+        optuna.logging.set_verbosity(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            try:
+                yield
+            except UserError:
+                raise
+            except (
+                optuna.exceptions.StorageInternalError,
+                sqlalchemy.exc.SQLAlchemyError,
+                json.JSONDecodeError,
+                *more,
+            ) as error:
+                if self.alone:
+                    raise
+                cause = str(error.__cause__ or error).splitlines()[0]
+                what = "is locked by another program" if "locked" in cause else "cannot be read"
+                raise UserError(
+                    f"The search's storage, {self.name} in {self.folder}, {what} ({cause}). Mend "
+                    "it or move it away: the runs are kept, and the same command finds them."
+                ) from error
+
+
+class _JournalLock:
+    """A lock that dies with its holder; Optuna's own outlives it by half a minute."""
+
+    def __init__(self, path: Path):
+        self.lock = filelock.FileLock(path)
+
+    def acquire(self) -> bool:
+        self.lock.acquire()
+        return True
+
+    def release(self) -> None:
+        self.lock.release()
