@@ -18,7 +18,8 @@ def of(monkeypatch, runs, seconds, *overrides):
         return seconds(len(configs))
 
     monkeypatch.setattr(widths, "_seconds", measure)
-    configs = [compose([f"seed={seed}", "device=cpu", *overrides]) for seed in range(runs)]
+    config = compose(["device=cpu", *overrides])
+    configs = [config | {"seed": seed} for seed in range(runs)]
     found = Widths(Sources())
     width = found.of(configs)
     assert found.of(configs) == width
