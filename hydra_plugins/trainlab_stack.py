@@ -35,7 +35,7 @@ for _name, _mode in (("sweep", None), ("grid", "MULTIRUN")):
 
 # The keys of hydra-optuna-sweeper: what is not null wins over the setting of `search` it is.
 _KEYS = "params n_trials n_jobs direction storage study_name".split()
-for _sampler in ("random", "tpe", "gp", "cmaes", "evolution", "qmc"):
+for _sampler in ("random", "tpe", "gp", "cmaes", "evolution", "qmc", "gradient"):
     _node = {"_target_": f"{__name__}.SearchSweeper", "sampler": _sampler, "mode": "MULTIRUN"}
     ConfigStore.instance().store(
         group="hydra/sweeper",

@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import median
 
 import optuna
+import pandas as pd
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
@@ -816,3 +817,42 @@ def test_nothing_heavy_is_imported_without_a_search(folder):
 def test_a_space_without_a_parameter_says_so():
     with pytest.raises(UserError, match="nothing to search"):
         parsed("j=5")
+
+
+GRADIENT = ("search=gradient", "optimizer=sgd", "arch.hidden=[16]", "max_examples=300", "epochs=3")
+
+
+def test_a_rate_that_is_too_small_is_mended_along_the_gradient(trainlab):
+    typed = (*GRADIENT, "optimizer.lr=0.003", "seed=0,1", "search.unroll=2", "search.hyper_lr=0.2")
+    answer = trainlab("train", *typed)
+    assert answer.code == 0, answer.err
+    assert "only the learning rate is learnt" in answer.err
+    found = pd.read_csv(answer.path / "search.csv").set_index("trial")
+    assert found.loc[0, "optimizer.lr"] == 0.003
+    best = found.loc[found["val_loss"].idxmin()]
+    assert best["optimizer.lr"] > 0.006
+    assert best["val_loss"] < found.loc[0, "val_loss"] - 2 * 0.01
+    again = trainlab("train", *typed)
+    assert "runs are there already" in again.err
+
+
+def test_weight_decay_is_learnt_where_there_is_one(trainlab):
+    answer = trainlab("train", *GRADIENT, "optimizer.lr=0.1", "reg.weight_decay=0.01")
+    assert answer.code == 0, answer.err
+    assert "reg.weight_decay along the gradient: 0.01 →" in answer.err
+    assert {"optimizer.lr", "reg.weight_decay"} <= set(pd.read_csv(answer.path / "search.csv"))
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        (["act=relu,tanh"], "act cannot be searched with it"),
+        (["optimizer=muon"], "muon"),
+        (["act=step"], "step"),
+        (["search.unroll=0"], "search.unroll=0"),
+    ],
+)
+def test_what_has_no_gradient_is_refused(trainlab, typed, says):
+    answer = trainlab("train", *GRADIENT, *typed)
+    assert answer.code == 2
+    assert says in answer.err

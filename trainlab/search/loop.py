@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,10 +51,31 @@ def search(
     are what Hydra composes jobs with.
     """
     settings = _settings(sampler, master.search, official)
-    varied = space.read(overrides, settings["seeds"])
+    varied = space.read(overrides, settings["seeds"], varied=sampler != "gradient")
     jobs = [[*job, *varied.seeds[:1]] for job in varied.corners()]
     config = compose_jobs(loader, master, jobs)[0]  # what is wrong with any is said here
+    if sampler == "gradient":
+        varied, settings = _descended(varied, settings, config)
     return Search(sampler, settings, varied, config, launch).run()
+
+
+def _descended(
+    point: space.Space, settings: dict[str, Any], config: Config
+) -> tuple[space.Space, dict[str, Any]]:
+    """The space and the trials that gradient descent has found."""
+    from trainlab.search import gradient
+
+    console = Console(stderr=True, highlight=False, quiet=config["quiet"])
+    given = gradient.candidates(
+        config, settings, partial(console.print, markup=False, soft_wrap=True)
+    )
+    parameters = gradient.parameters(given)
+    fixed = [text for text in point.fixed if text.partition("=")[0] not in parameters]
+    typed = dict.fromkeys(parameters, "descended")
+    return (
+        point._replace(fixed=fixed, parameters=parameters, typed=typed),
+        settings | {"given": given, "trials": len(given)},
+    )
 
 
 class _Ended(Exception):

@@ -56,6 +56,9 @@ def sampler(
             return _evolution(settings, seed)
         if name == "cmaes":
             return _cmaes(settings, parameters, seed)
+        if name == "gradient":
+            given = settings["given"][number % len(settings["given"])]
+            return samplers.PartialFixedSampler(given, samplers.RandomSampler(seed=seed))
         assert name == "qmc", name
         return _qmc(settings, parameters, number, seed)
 
@@ -161,6 +164,8 @@ def batch(name: str, settings: Mapping[str, Any], parameters: Parameters, number
         return _CHUNK if settings["minutes"] else settings["trials"]
     if name == "evolution":
         return settings["population"]
+    if name == "gradient":
+        return len(settings["given"])
     if name == "cmaes":
         return _population(settings, parameters)
     return settings["startup"] - number if number < settings["startup"] else _FEW

@@ -43,8 +43,9 @@ class Space(NamedTuple):
         return [[*self.fixed, *self.overrides(values)] for values in (first, *others)]
 
 
-def read(overrides: "Sequence[Override]", seeds: int) -> Space:
-    """The space that overrides describe; the last one of each key counts."""
+def read(overrides: "Sequence[Override]", seeds: int, varied: bool = True) -> Space:
+    """The space that overrides describe, which is `varied` or a single point; the last one of each
+    key counts."""
     latest = {override.get_key_element(): override for override in overrides}
     fixed, parameters, typed = [], {}, {}
     seed = latest.pop("seed", None)
@@ -62,7 +63,12 @@ def read(overrides: "Sequence[Override]", seeds: int) -> Space:
         else:
             parameters[key] = distribution
             typed[key] = override.get_value_string()
-    if not parameters:
+    if parameters and not varied:
+        raise UserError(
+            f"search=gradient finds the learning rate and the weight decay by itself, from where "
+            f"they start; {', '.join(typed)} cannot be searched with it."
+        )
+    if varied and not parameters:
         raise UserError(
             "There is nothing to search: no parameter has more than one value. Say what may vary, "
             "as in 'optimizer.lr=tag(log,interval(1e-4,1e-1))' 'act=choice(relu,gelu)'."
