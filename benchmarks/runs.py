@@ -131,12 +131,12 @@ def main() -> None:
             compare(
                 "cnn, batch norm, 28×28, momentum",
                 [*CONVOLUTIONS, "arch=cnn", "max_examples=2500"],
-                momentum, 1.02, rounds=9,
+                momentum, 1.02, rounds=7,
             ),
             compare(
                 "resnet-8, 28×28, momentum",
                 [*CONVOLUTIONS, "arch=resnet", "arch.depth=8", "max_examples=1500"],
-                momentum, 1.02, rounds=9,
+                momentum, 1.02, rounds=7,
             ),
         ]  # fmt: skip
     finally:
