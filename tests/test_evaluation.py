@@ -182,8 +182,10 @@ def test_another_table_keeps_the_runs_codes_and_classes(trainlab, folder):
     assert trainlab(*call).code == 0
     right = pd.read_csv(folder / "out.csv")["prediction"].to_numpy() == few["bought"].to_numpy()
     assert scores["all"]["accuracy"] == pytest.approx(right.mean())
-    reported = trainlab("eval", str(run.path), "dataset.path=few.csv", "--report")
+    reported = trainlab("eval", str(run.path), "--data", "few.csv", "--report")
     assert "split all" in reported.out
+    assert f"{scores['all']['accuracy']:.4f}" in reported.out
+    assert "There is no dataset=fw.csv" in trainlab("eval", str(run.path), "--data", "fw.csv").err
     pd.concat([few, few.assign(bought="never")]).to_csv(folder / "new.csv", index=False)
     assert "have never as well" in trainlab("eval", str(run.path), "dataset.path=new.csv").err
     few[["size", "bought"]].to_csv(folder / "less.csv", index=False)

@@ -22,7 +22,7 @@ trainlab: which recipe, and why?
   trainlab list [group]                   groups, options, their settings and defaults
   trainlab summary [overrides]            the model layer by layer
   trainlab lr-find [overrides]            the learning-rate range test
-  trainlab eval RUN [overrides]           a run's best weights, on its data or on others
+  trainlab eval RUN [--data …]            a run's best weights, on its data or on others
   trainlab predict RUN --input FILE --output FILE      csv or npz, with the run's preprocessing
   trainlab export RUN --format torch-export|onnx|safetensors
   trainlab table [folder] [--csv|--json]  the runs found, best first

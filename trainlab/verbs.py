@@ -137,12 +137,15 @@ def table(arguments: list[str]) -> int:
 
 
 def evaluate(arguments: list[str]) -> int:
-    """`trainlab eval RUN [overrides] [--json] [--report]`: a run's best weights, on any data."""
+    """`trainlab eval RUN [--data …] [overrides] [--json] [--report]`: a run's best weights, on any
+    data."""
     usage = (
-        "eval RUN [overrides] [--json] [--report]; RUN is a run's folder, and other data are "
-        "overrides: dataset.path=FILE"
+        "eval RUN [--data FILE or DATASET] [overrides] [--json] [--report]; RUN is a run's folder"
     )
-    folders, overrides, options = _parsed(arguments, usage, flags=("--json", "--report"))
+    flags = ("--json", "--report")
+    folders, overrides, options = _parsed(arguments, usage, ("--data",), flags)
+    if other := options.get("--data"):
+        overrides.append(f"dataset.path='{other}'" if Path(other).exists() else f"dataset={other}")
     if len(folders) != 1:
         raise UserError(f"Usage: trainlab {usage}")
     from trainlab.finished import evaluated
