@@ -8,6 +8,7 @@ import copy
 import difflib
 import functools
 import hashlib
+import importlib
 import inspect
 import json
 import operator
@@ -522,6 +523,16 @@ def find(target: str, trusted: Sequence[str] = (), where: str = "a saved run") -
     component = _imported(target, where)
     _check_origin(component, target, allowed)
     return component
+
+
+def needed(module: str, extra: str, what: str = "This") -> Any:
+    """A module that comes with an extra of trainlab's; UserError where it is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(
+            f"{what} needs {module.partition('.')[0]}: pip install 'trainlab[{extra}]'."
+        ) from error
 
 
 def widest(device: Any) -> Any:

@@ -8,7 +8,6 @@ whose process died is tried once more, in another.
 """
 
 import contextlib
-import importlib
 import logging
 import multiprocessing
 import os
@@ -20,7 +19,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from trainlab.config import Config, UserError
+from trainlab.config import Config, needed
 
 if TYPE_CHECKING:  # importing torch is left to those who compute
     from trainlab.progress import Display
@@ -304,15 +303,6 @@ def train_packed(packed: Packed) -> None:
         Worker()(_unpacked(packed), Display(len(packed), quiet=True), interrupted)
 
 
-def _needed(module: str, extra: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise UserError(
-            f"executor={extra} needs {module}: pip install 'trainlab[{extra}]'."
-        ) from error
-
-
 class Submitit(Executor):
     """Jobs of SLURM, one for each stack, through submitit; `cluster=local` tries it without.
 
@@ -332,7 +322,7 @@ class Submitit(Executor):
         slurm: dict[str, Any] | None = None,
     ):
         super().__init__(workers, folder)
-        submitit = _needed("submitit", "submitit")
+        submitit = needed("submitit", "submitit", "executor=submitit")
         self.executor = submitit.AutoExecutor(folder=folder / ".submitit", cluster=cluster)
         settings = dict(timeout_min=minutes, cpus_per_task=cpus, gpus_per_node=gpus, mem_gb=memory)
         settings |= {f"slurm_{key}": value for key, value in (slurm or {}).items()}
@@ -373,7 +363,7 @@ class Ray(Executor):
         gpus: float = 0,
     ):
         super().__init__(workers, folder)
-        self.ray = _needed("ray", "ray")
+        self.ray = needed("ray", "ray", "executor=ray")
         if not self.ray.is_initialized():
             logging.getLogger("ray").setLevel(logging.ERROR)
             self.ray.init(

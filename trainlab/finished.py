@@ -1,7 +1,6 @@
 """A finished run at work: its best weights, with its own preprocessing, on data of any kind."""
 
 import csv
-import importlib
 import logging
 import os
 import warnings
@@ -16,7 +15,7 @@ import yaml
 from torch import Tensor, nn
 
 from trainlab import data, tasks
-from trainlab.config import Config, UserError, compose
+from trainlab.config import Config, UserError, compose, needed
 from trainlab.data.tables import arrays_of, check_inputs, like
 from trainlab.fit import evaluate
 from trainlab.prepare import build_model, pick_device
@@ -252,7 +251,7 @@ def exported(
     _writable(output, (FORMATS[kind],))
     if kind == "safetensors":
         own = {name: tensor.clone() for name, tensor in run.best["model"].items()}
-        _needed("safetensors.torch").save_file(own, output)
+        needed("safetensors.torch", "export").save_file(own, output)
         return output
     raw = torch.zeros(2, *run.saved["shape"])
     examples = data.unlabelled(raw.numpy(), run.saved, run.device, run.config["trusted"])
@@ -262,7 +261,7 @@ def exported(
     if kind == "torch-export":
         torch.export.save(program, output)
         return output
-    _needed("onnxscript")
+    needed("onnxscript", "export")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision
     with warnings.catch_warnings(action="ignore"):  # torch's exporter warns of its own code
         torch.onnx.export(
@@ -328,13 +327,3 @@ def _read(folder: Path, name: str, needed: str, device: torch.device) -> dict[st
         return {needed: state[needed]} | state  # another kind of file has no such entry
     except Exception as error:
         raise UserError(f"{path} is damaged.") from error
-
-
-def _needed(module: str) -> Any:
-    """An optional dependency."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise UserError(
-            f"This needs {module.partition('.')[0]}: pip install 'trainlab[export]'."
-        ) from error

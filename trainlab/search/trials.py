@@ -151,16 +151,23 @@ class Trials:
         return tuple(left[0].user_attrs["batch"]) if left else None
 
     def _adopt(self, owner: str) -> bool:
+        """Take over what a dead process left; False where it lives."""
+        if not self._dead(owner):
+            return False
+        for trial in self.all():
+            if trial.user_attrs.get("owner") == owner and not trial.state.is_finished():
+                self.storage.set_trial_user_attr(trial._trial_id, "owner", self.id)
+        Path(self._lock(owner).lock_file).unlink(missing_ok=True)
+        return True
+
+    def _dead(self, owner: str) -> bool:
+        """Whether nobody holds the lock of that process any more, which it never takes again."""
         lock = self._lock(owner)
         try:
             lock.acquire(blocking=False)
         except filelock.Timeout:
             return False
-        for trial in self.all():
-            if trial.user_attrs.get("owner") == owner and not trial.state.is_finished():
-                self.storage.set_trial_user_attr(trial._trial_id, "owner", self.id)
         lock.release()
-        Path(lock.lock_file).unlink(missing_ok=True)
         return True
 
     # ------------------------------------------------------------ the file
@@ -189,20 +196,11 @@ class Trials:
         study = optuna.load_study(study_name=self.name, storage=storage)
         for trial in study.get_trials(deepcopy=False):
             owner = trial.user_attrs.get("owner")
-            if not trial.state.is_finished() and owner and not self._adoptable(owner):
+            if not trial.state.is_finished() and owner and not self._dead(owner):
                 raise UserError(
                     f"fresh=true forgets the search {self.name}, and another process is at it."
                 )
         optuna.delete_study(study_name=self.name, storage=storage)
-
-    def _adoptable(self, owner: str) -> bool:
-        lock = self._lock(owner)
-        try:
-            lock.acquire(blocking=False)
-        except filelock.Timeout:
-            return False
-        lock.release()
-        return True
 
     def _lock(self, owner: str) -> filelock.BaseFileLock:
         return filelock.FileLock(self.folder / f".{self.name}.{owner}.lock")
