@@ -55,9 +55,14 @@ class GridSweeper(BasicSweeper):
     def __init__(self, mode: str | None, max_batch_size: int | None, params: Any) -> None:
         super().__init__(max_batch_size, params)
 
+    def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        self.task_function = task_function
+
     def sweep(self, arguments: list[str]) -> Any:
         assert self.hydra_context is not None
         assert self.launcher is not None
+        from trainlab.search.score import Swept, returned
         from trainlab.search.space import enumerable
 
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
@@ -67,8 +72,8 @@ class GridSweeper(BasicSweeper):
         returns: list[Sequence[JobReturn]] = []
         for batch in self.split_arguments(overrides, self.max_batch_size):
             returns.append(self.launcher.launch(batch, initial_job_idx=sum(map(len, returns))))
-            for job in returns[-1]:
-                _ = job.return_value  # raises what another launcher's job raised
+        # A launcher of other processes has its results only here.
+        self.task_function(Swept([returned(job) for jobs in returns for job in jobs]))
         return returns
 
 

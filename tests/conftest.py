@@ -62,6 +62,42 @@ def trainlab(folder, capfd) -> Callable[..., Answer]:
 
 
 @pytest.fixture
+def leave(folder) -> Callable[..., Path]:
+    """Leave a run's folder as if it had been trained: leave("a", {"act": "relu"}, val=0.9)."""
+    count = 0
+
+    def call(
+        study: str, settings: dict, seed: int = 0, val: float | None = None,
+        test: float | None = None, status: str = "done", rows: list[dict] | None = None,
+        metric: str = "accuracy", **more,
+    ) -> Path:  # fmt: skip
+        nonlocal count
+        count += 1
+        run = folder / "outputs" / study / f"{count:010x}"
+        run.mkdir(parents=True)
+        config = {"dataset": "digits", "task": "auto", "study": study, "seed": seed, "epochs": 2}
+        config |= {"optimizer": "adam", "act": "relu"} | settings
+        entry = {"run_id": run.name, "status": status, "reason": more.pop("reason", None)}
+        entry |= {
+            "time": f"2026-01-01T00:{count // 60:02d}:{count % 60:02d}+0000",
+            "config": config,
+        }
+        entry |= {"overrides": [f"{k}={v}" for k, v in settings.items()] + [f"seed={seed}"]}
+        (run / "status.json").write_text(json.dumps(entry | more))
+        if val is not None:
+            result = {"run_id": run.name, "status": status, f"test_{metric}": test or val}
+            result |= {f"val_{metric}": val, "val_loss": 1 - val, "best_epoch": 1, "epochs": 2}
+            result |= {"steps": 20, "seconds": 0.5, "parameters": 100, "seed": seed}
+            (run / "result.json").write_text(json.dumps(result))
+        if rows:
+            lines = [",".join(rows[0]), *(",".join(map(repr, row.values())) for row in rows)]
+            (run / "metrics.csv").write_text("\n".join(lines) + "\n")
+        return run
+
+    return call
+
+
+@pytest.fixture
 def trainlab_process(folder) -> Callable[..., subprocess.Popen]:
     """Start the command line as a process of its own."""
 

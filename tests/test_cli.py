@@ -169,14 +169,24 @@ def test_trains_help_lists_the_groups(trainlab):
     assert ended.value.code == 0
 
 
-@pytest.mark.parametrize("launcher", ["basic", "joblib"])
-def test_other_launchers_work(trainlab, launcher):
-    if launcher == "joblib":
-        pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    answer = trainlab("train", "-m", *TINY, f"hydra/launcher={launcher}", "seed=0,1")
+LAUNCHERS = {"basic": "hydra", "joblib": "hydra_plugins.hydra_joblib_launcher",
+             "submitit_local": "hydra_plugins.hydra_submitit_launcher",
+             "ray": "hydra_plugins.hydra_ray_launcher"}  # fmt: skip
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_other_launchers_tell_what_became_of_their_runs(trainlab, launcher):
+    pytest.importorskip(LAUNCHERS[launcher])
+    how = ("train", "-m", *TINY[1:], f"hydra/launcher={launcher}")
+    answer = trainlab(*how, "seed=0,1")
     assert answer.code == 0, answer.err
-    assert trainlab("table").out.count("100") == 0
+    assert answer.path.name == "runs"
+    assert "│ 2 │" in answer.err  # n
     assert len(json.loads(trainlab("table", "--json").out)) == 2
+    answer = trainlab(*how, "dataset=moons,digits", "arch=cnn")
+    assert answer.code == cli.FAILED
+    assert "needs images" in answer.err
+    assert len(list(answer.path.glob("*/result.json"))) == 3
 
 
 def test_list(trainlab):
@@ -260,10 +270,7 @@ def completed(line, shell="bash"):
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        (
-            "trainlab ",
-            "train list summary eval predict export lr-find table --help --version".split(),
-        ),
+        ("trainlab ", [*cli.VERBS, "--help", "--version"]),
         ("trainlab t", ["train", "table"]),
         ("trainlab list opt", ["optimizer"]),
         ("trainlab train optimizer=ada", ["adadelta", "adagrad", "adam", "adamax", "adamw"]),

@@ -4,10 +4,12 @@ Neither torch nor pandas is imported until a verb needs it, so that help and com
 once.
 """
 
+import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainlab import __version__
@@ -25,7 +27,11 @@ trainlab: which recipe, and why?
   trainlab eval RUN [--data …]            a run's best weights, on its data or on others
   trainlab predict RUN --input FILE --output FILE      csv or npz, with the run's preprocessing
   trainlab export RUN --format torch-export|onnx|safetensors
-  trainlab table [folder] [--csv|--json]  the runs found, best first
+  trainlab table [FOLDERS] [--by …] [--metric …] [--where …] [--csv|--json|…]
+                                          recipes, best first: mean ± 95 % interval, rank, n
+  trainlab compare A B … | FOLDER         is one better? differences, p-values, seeds needed
+  trainlab effects [FOLDERS]              which choice of a sweep matters
+  trainlab plot [FOLDERS] --kind curves|bars|heatmap|scatter|parallel [-o FILE.png|svg|pdf]
 
   trainlab train optimizer=adam act=gelu
   trainlab train -m optimizer=sgd,adam act=relu,gelu 'seed=range(5)'
@@ -36,6 +42,21 @@ be trained), --fail-fast (a sweep ends at its first failure).
 `trainlab train --help` lists the groups; there Hydra's flags work too: --cfg job, --info, …
 Tab completion: eval "$(trainlab -sc install=bash)"; zsh and fish: see the README.
 """
+
+# Where each verb is, below trainlab: a function of its arguments that gives the exit code.
+VERBS = {
+    "train": "cli.train",
+    "list": "verbs.catalogue.list_options",
+    "summary": "verbs.catalogue.summary",
+    "lr-find": "verbs.catalogue.find_rate",
+    "eval": "verbs.finished.evaluate",
+    "predict": "verbs.finished.predict",
+    "export": "verbs.finished.export",
+    "table": "verbs.tables.table",
+    "compare": "verbs.tables.compare",
+    "effects": "verbs.tables.effects",
+    "plot": "verbs.tables.plot",
+}
 
 # Exit codes scripts rely on.
 FAILED, BAD_INPUT, DIVERGED, INTERRUPTED = 1, 2, 3, 130
@@ -62,24 +83,18 @@ def _main(arguments: list[str]) -> int:
     if verb == "--version":
         print(f"trainlab {__version__}")
         return 0
-    from trainlab import verbs
     from trainlab.config import UserError, check_own, explain, nearest
-
-    known: dict[str, Callable[[list[str]], int]] = {
-        "train": train, "list": verbs.list_options, "summary": verbs.summary,
-        "eval": verbs.evaluate, "predict": verbs.predict, "export": verbs.export,
-        "lr-find": verbs.find_rate, "table": verbs.table,
-    }  # fmt: skip
 
     try:
         if {"-sc", "--shell-completion", "--shell_completion"} & set(arguments):
             return _complete(arguments)
-        if verb not in known:
+        if verb not in VERBS:
             raise UserError(
-                f"There is no `trainlab {verb}`.{nearest(verb, known)} Verbs: {', '.join(known)}."
+                f"There is no `trainlab {verb}`.{nearest(verb, VERBS)} Verbs: {', '.join(VERBS)}."
             )
         check_own()
-        return known[verb](rest)
+        module, _, name = VERBS[verb].rpartition(".")
+        return getattr(importlib.import_module(f"trainlab.{module}"), name)(rest)
     except KeyboardInterrupt:
         print("interrupted; the same command continues", file=sys.stderr)
         return INTERRUPTED
@@ -112,21 +127,26 @@ def _main(arguments: list[str]) -> int:
 def train(arguments: list[str]) -> int:
     """`trainlab train`: Hydra composes, `trainlab.run` trains."""
     outcomes: list[Outcome] = []
-    sweep, failure, session, found, parent = False, None, None, None, os.getpid()
+    failures: list[Exception] = []
+    sweep, session, swept, found, parent = False, None, None, None, os.getpid()
 
     def job(task: Any) -> Any:
         """Hydra's task: one config, or all of a sweep from our launcher, and what it is worth.
 
-        Errors are kept from Hydra, which would announce them in its own words. The last task of a
-        search is what it found.
+        Errors are kept from Hydra, which would announce them in its own words. The last task is
+        what the sweeper ends with: what a sweep's jobs are worth, or what a search found.
         """
-        nonlocal sweep, failure, session, found
+        nonlocal sweep, session, swept, found
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
 
         from trainlab import executors
         from trainlab.config import UserError
+        from trainlab.search.score import RunFailed, Swept, failed, score
 
+        if isinstance(task, Swept):
+            swept = task
+            return None
         if isinstance(task, tuple):
             found = task
             return None
@@ -149,17 +169,13 @@ def train(arguments: list[str]) -> int:
         except Exception as error:
             if os.getpid() != parent:  # another launcher's process: this is its only way to tell us
                 raise
-            failure = failure or error
+            failures.append(error)
             if not several:
                 return None
-            from trainlab.search.score import failed
-
             return [failed(error)] * len(task)
         outcomes.extend(outcome for outcome in results if outcome)
         if os.getpid() != parent and results[0] and results[0].status == "failed":
-            raise RuntimeError(results[0].reason)
-        from trainlab.search.score import score
-
+            raise RunFailed(results[0].reason, str(results[0].run.path))
         values = [score(outcome) for outcome in results]
         return values if several else values[0]
 
@@ -173,13 +189,15 @@ def train(arguments: list[str]) -> int:
     finally:
         if session:
             session.close()
-    if failure and not outcomes:
-        raise failure
+    if swept and not outcomes and not failures:  # a launcher of other processes
+        sweep, outcomes, failures = True, swept.outcomes(), swept.failures()
+    if failures and not outcomes:
+        raise failures[0]
     if found and (outcomes or found.done):
-        return _report_search(outcomes, found, failure)
-    if not outcomes:  # --cfg, --info, --help, or a launcher of other processes
+        return _report_search(outcomes, found, failures)
+    if not outcomes:  # --cfg, --info, --help, or another sweeper's by another launcher
         return 0
-    return _report(outcomes, sweep, failure)
+    return _report(outcomes, sweep, failures)
 
 
 _SHORT = {"-q": "quiet=true", "--dry-run": "dry_run=true", "--fail-fast": "fail_fast=true"}
@@ -253,7 +271,7 @@ def _flags_last(arguments: Sequence[str]) -> list[str]:
     return overrides + flags
 
 
-def _report(outcomes: Sequence["Outcome"], sweep: bool, failure: Exception | None) -> int:
+def _report(outcomes: Sequence["Outcome"], sweep: bool, failures: Sequence[Exception]) -> int:
     """Result table and failures to stderr, the folder as the last line of stdout; the exit code."""
     from rich.console import Console
 
@@ -270,16 +288,21 @@ def _report(outcomes: Sequence["Outcome"], sweep: bool, failure: Exception | Non
         print(first.path)
         codes = {"done": 0, "diverged": DIVERGED, "stopped": INTERRUPTED, "busy": BAD_INPUT}
         return codes.get(outcomes[0].status, FAILED)
-    from trainlab.table import find_runs, shown
-
-    wanted = {outcome.run.id for outcome in outcomes}
-    entries = [e for e in find_runs(first.path.parent) if e["result"]["run_id"] in wanted]
-    if entries and not quiet:
-        console.print(shown(entries))
-    return _ended(outcomes, ("failed", "diverged", "busy"), first.path.parent, failure)
+    if not quiet:
+        _show_summaries(console, first.path.parent, {outcome.run.id for outcome in outcomes})
+    return _ended(outcomes, ("failed", "diverged", "busy"), first.path.parent, failures)
 
 
-def _report_search(outcomes: Sequence["Outcome"], found: Any, failure: Exception | None) -> int:
+def _show_summaries(console: Any, study: Path, wanted: set[str]) -> None:
+    from trainlab.tables.recipes import shown, summaries
+    from trainlab.tables.runs import find_runs
+
+    entries = [entry for entry in find_runs(study).runs if entry.result["run_id"] in wanted]
+    for summary in summaries(entries):
+        console.print(shown(summary))
+
+
+def _report_search(outcomes: Sequence["Outcome"], found: Any, failures: Sequence[Exception]) -> int:
     """What a search found, and failures, to stderr; the rest as of any sweep."""
     from rich.console import Console
 
@@ -287,11 +310,11 @@ def _report_search(outcomes: Sequence["Outcome"], found: Any, failure: Exception
 
     show(found, Console(stderr=True, highlight=False, quiet=found.quiet))
     last = {outcome.run.id: outcome for outcome in outcomes}  # a run has one at each rung
-    return _ended(list(last.values()), ("failed",), found.folder, failure)
+    return _ended(list(last.values()), ("failed",), found.folder, failures)
 
 
 def _ended(
-    outcomes: Sequence["Outcome"], told: Sequence[str], folder: Any, failure: Exception | None
+    outcomes: Sequence["Outcome"], told: Sequence[str], folder: Any, failures: Sequence[Exception]
 ) -> int:
     """The runs that ended so to stderr, the folder to stdout; the exit code."""
     from rich.console import Console
@@ -305,18 +328,18 @@ def _ended(
                 markup=False,
                 soft_wrap=True,
             )
-    if failure:
-        console.print(f"failed: {failure}", markup=False, soft_wrap=True)
+    for text in dict.fromkeys(map(str, failures)):
+        console.print(f"failed: {text}", markup=False, soft_wrap=True)
     print(folder)
     statuses = {outcome.status for outcome in outcomes}
     if "stopped" in statuses:
         console.print("interrupted; the same command continues")
         return INTERRUPTED
-    return FAILED if failure or statuses & {"failed", "busy"} else 0
+    return FAILED if failures or statuses & {"failed", "busy"} else 0
 
 
 def _show_result(console: Any, result: dict[str, Any]) -> None:
-    from trainlab.verbs import metrics_table
+    from trainlab.verbs.finished import metrics_table
 
     names = [n.removeprefix("test_") for n in result if n.startswith("test_")]
     splits = ("train", "val", "test")
@@ -338,8 +361,8 @@ def _complete(arguments: list[str]) -> int:
         position = len(words) if line.endswith(" ") else len(words) - 1
         word = "" if line.endswith(" ") else words[-1]
         if position <= 1:
-            known = "train list summary eval predict export lr-find table --help --version"
-            print(*(verb for verb in known.split() if verb.startswith(word)), sep="\n")
+            known = (*VERBS, "--help", "--version")
+            print(*(verb for verb in known if verb.startswith(word)), sep="\n")
             return 0
         if words[1] == "list":
             from trainlab.config import groups

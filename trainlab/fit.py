@@ -20,8 +20,9 @@ from trainlab import parallel
 from trainlab.adapters import Adapted
 from trainlab.config import Config, widest
 from trainlab.data import Data, batches
+from trainlab.metrics import higher_is_better
 from trainlab.norms import BATCH, fold
-from trainlab.schedules import At, higher_is_better
+from trainlab.schedules import At
 from trainlab.stack import Stack
 from trainlab.state import Progress, begin, best_checkpoint, checkpoint, member_state, resume
 from trainlab.step import Recipe, Seen, recipe_of, take

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
-from trainlab.schedules import higher_is_better
+from trainlab.metrics import higher_is_better
 from trainlab.store import Row, Run
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import joblib
 import torch
 
-from trainlab import parallel, table
+from trainlab import parallel
 from trainlab.config import Config, UserError, build, run_id
 from trainlab.data import free_memory
 from trainlab.executors import Executor, Local
@@ -23,6 +23,7 @@ from trainlab.fit import due
 from trainlab.prepare import pick_device
 from trainlab.progress import Display, count
 from trainlab.store import Run
+from trainlab.tables.runs import write_runs
 from trainlab.work import Job, Worker, fail, interruptible
 
 _WRITE_EVERY = 10.0  # seconds between two writings of runs.csv during a sweep
@@ -110,13 +111,13 @@ class Session:
                     failures = any(outcome.status == "failed" for outcome in ended if outcome)
                     failed = failures and configs[0]["fail_fast"]
                     if due(written, _WRITE_EVERY) and study.is_dir() and parallel.first():
-                        table.write_runs(study)
+                        write_runs(study)
                         written = time.monotonic()
                 left = _left(left, outcomes, alone)
                 if alone:
                     break
         if study.is_dir() and parallel.first():
-            table.write_runs(study)
+            write_runs(study)
         for job in left:
             stopped = enough() or job.run.status().get("status") == "stopped"
             busy = Outcome(job.run, "busy", "another process is training it")

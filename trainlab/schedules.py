@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from trainlab.config import UserError, nearest
+from trainlab.metrics import higher_is_better
 
 Number = float | Tensor  # a number for all members, or a column (R, 1) float64
 
@@ -204,11 +205,6 @@ def plateau(
                 lr, bad = max(lr * cut, floor), 0
         rates.append(lr)
     return at.lr.new_tensor(rates)[:, None]
-
-
-def higher_is_better(metric: str) -> bool:
-    """Losses and errors fall, everything else rises."""
-    return not metric.endswith(("loss", "mae", "mse", "error", "perplexity"))
 
 
 def _done(at: At, unit: str) -> Tensor:

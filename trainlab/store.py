@@ -80,6 +80,13 @@ class Run:
         self._lock = filelock.FileLock(self.path / ".lock")
         self._metrics: TextIO | None = None
 
+    @classmethod
+    def at(cls, path: Path) -> "Run":
+        """The run that left this folder, wherever the folder is now."""
+        run = cls(yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8")), path.name)
+        run.path, run._lock = path, filelock.FileLock(path / ".lock")
+        return run
+
     # -- what is there
 
     def status(self) -> dict[str, Any]:

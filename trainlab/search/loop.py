@@ -18,7 +18,7 @@ from trainlab.config import (
     settings_of,
     shared,
 )
-from trainlab.schedules import higher_is_better
+from trainlab.metrics import higher_is_better
 from trainlab.search import halving, report, samplers, space
 from trainlab.search.score import Result, Scored, returned, set_pruned, worth
 from trainlab.search.trials import Trials

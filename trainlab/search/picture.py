@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
+from trainlab.pictures.style import COLOURS, GREY
 from trainlab.search.report import Found, facts
 from trainlab.search.space import text
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from optuna.trial import FrozenTrial
 
-_GREY, _BLUE, _ORANGE = "#808080", "#3b8bd0", "#e08a1e"  # readable on white and on black
+_GREY, (_BLUE, _RED) = GREY, COLOURS[:2]
 _COLUMNS = 3
 _SPREAD = 8.0  # interquartile ranges behind the median, past which values are cut off
 
@@ -37,8 +38,6 @@ def picture(found: Found, shares: dict[str, float]) -> Figure:
             axes.tick_params(labelleft=False)
         else:
             axes.set_ylabel(found.metric)
-    for axes in figure.axes:
-        _plain(axes)
     return figure
 
 
@@ -56,16 +55,14 @@ def _history(axes: "Axes", found: Found) -> None:
         value = facts(trial)["value"]
         best = value if best is None else (max if found.higher else min)(best, value)
         so_far.append(best)
-    axes.step(numbers, so_far, where="post", color=_ORANGE, label="best so far")
+    axes.step(numbers, so_far, where="post", color=_RED, label="best so far")
     lost = [*_in_state(found, "diverged"), *_in_state(found, "failed")]
     if lost:
         axes.plot([t.number for t in lost], [0.02] * len(lost), "x", color=_GREY, ms=5,
                   transform=axes.get_xaxis_transform(), label="diverged or failed")  # fmt: skip
     axes.set_xlabel("trial")
     axes.set_ylabel(found.metric)
-    legend = axes.legend(frameon=False, ncols=4, loc="lower right", bbox_to_anchor=(1, 1))
-    for label in legend.get_texts():
-        label.set_color(_GREY)
+    axes.legend(ncols=4, loc="lower right", bbox_to_anchor=(1, 1))
 
 
 def _panel(axes: "Axes", found: Found, name: str) -> None:
@@ -75,7 +72,7 @@ def _panel(axes: "Axes", found: Found, name: str) -> None:
     for trials, style in (
         (_in_state(found, "pruned"), {"color": _GREY, "alpha": 0.5}),
         (found.done, {"color": _BLUE, "alpha": 0.8}),
-        (found.done[:1], {"color": _ORANGE}),
+        (found.done[:1], {"color": _RED}),
     ):
         values = [trial.params[name] for trial in trials]
         _points(axes, [choices.index(v) for v in values] if choices else values, trials, **style)
@@ -114,12 +111,3 @@ def _limits(values: list[float]) -> tuple[float, float]:
 
 def _in_state(found: Found, state: str) -> "list[FrozenTrial]":
     return [trial for trial in found.trials if facts(trial).get("state") == state]
-
-
-def _plain(axes: "Axes") -> None:
-    axes.patch.set_alpha(0)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_GREY)
-    axes.tick_params(colors=_GREY, labelsize=8)
-    axes.xaxis.label.set_color(_GREY)
-    axes.yaxis.label.set_color(_GREY)

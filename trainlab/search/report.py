@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from trainlab.config import UserError
 from trainlab.search.space import Space, text
 from trainlab.store import write_atomically
-from trainlab.table import write_csv
+from trainlab.tables.runs import write_csv
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -226,19 +227,14 @@ def write(found: Found) -> None:
 def drawn(found: Found, shares: dict[str, float]) -> str | None:
     """<study>/<name>.svg: the value of each trial, and of each of its parameters; what is missing
     where it cannot be drawn."""
+    from trainlab.pictures import style
+
     try:
-        import matplotlib
-    except ImportError:
+        style.check(path := found.folder / f"{found.name}.svg")
+    except UserError:
         return "no picture: `pip install trainlab[plot]` draws one"
     from trainlab.search.picture import picture
 
-    # Text as text, and nothing in the file that changes from one drawing to the next.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "trainlab"}):
-        figure = picture(found, shares)
-        write_atomically(
-            found.folder / f"{found.name}.svg",
-            lambda beside: figure.savefig(
-                beside, format="svg", transparent=True, metadata={"Date": None}
-            ),
-        )
+    with style.styled(style.ink(path)):
+        style.save(picture(found, shares), path)
     return None

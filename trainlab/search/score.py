@@ -1,17 +1,14 @@
 """What a run is worth to a search: read from the folder that it left, wherever it was computed."""
 
-import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import yaml
-
 from trainlab.config import UserError, nearest
 from trainlab.store import Run, read_json
-from trainlab.table import interval
+from trainlab.tables.runs import read_metrics
 
 if TYPE_CHECKING:
     from trainlab.run import Outcome
@@ -40,10 +37,40 @@ def score(outcome: "Outcome | None") -> Score | None:
 
 
 def failed(error: Exception) -> Score:
-    """What a run is worth that could not even begin."""
+    """What a run is worth that failed, or could not even begin."""
     made = Score(math.nan)
     made.status, made.reason = "failed", str(error)
+    if isinstance(error, RunFailed):
+        made.path = error.path
     return made
+
+
+class RunFailed(RuntimeError):
+    """What another launcher's process raises for a run that failed; its folder says more."""
+
+    def __init__(self, reason: str, path: str):
+        super().__init__(reason, path)  # both survive the way between processes
+        self.reason, self.path = reason, path
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class Swept(NamedTuple):
+    """What the jobs of a sweep are worth; None for those that were not trained."""
+
+    scores: list[Score | None]
+
+    def outcomes(self) -> "list[Outcome]":
+        """Of the runs that have a folder, each once."""
+        from trainlab.run import Outcome
+
+        ended = {score.path: score for score in self.scores if score is not None and score.path}
+        return [Outcome(Run.at(Path(p)), s.status, s.reason or None) for p, s in ended.items()]
+
+    def failures(self) -> list[Exception]:
+        """Of the jobs that have none."""
+        return [UserError(s.reason) for s in self.scores if s is not None and not s.path]
 
 
 class Worth(NamedTuple):
@@ -59,7 +86,7 @@ def worth(path: Path, metric: str, higher: bool, until: int | None = None) -> Wo
 
     Raises UserError for a metric that the run does not have.
     """
-    rows = _rows(path / "metrics.csv", until)
+    rows = [row for row in read_metrics(path) if until is None or row["epoch"] <= until]
     result = read_json(path / "result.json")
     known = list(dict.fromkeys([*(rows[0] if rows else ()), *result]))
     known = [name for name in known if _searchable(name, rows, result)]
@@ -79,18 +106,6 @@ def worth(path: Path, metric: str, higher: bool, until: int | None = None) -> Wo
 def _searchable(name: str, rows: Sequence[dict[str, float]], result: dict) -> bool:
     number = name in (rows[0] if rows else ()) or isinstance(result.get(name), int | float)
     return number and not name.startswith("test_") and name not in ("epoch", "step", "seed")
-
-
-def _rows(path: Path, until: int | None) -> list[dict[str, float]]:
-    """The epochs of metrics.csv up to `until`."""
-    if not path.is_file():
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = [
-            {name: float(value) for name, value in row.items() if value}
-            for row in csv.DictReader(file)
-        ]
-    return [row for row in rows if until is None or row["epoch"] <= until]
 
 
 def returned(job: Any) -> Score | None:
@@ -157,6 +172,8 @@ class Result:
 
     def facts(self) -> dict[str, Any]:
         """What is noted of the trial."""
+        from trainlab.tables.statistics import interval  # scipy: only searches need it
+
         there = self.state in ("done", "pruned")
         half = interval([run.value for run in self.runs])[1] if there else math.nan
         return {
@@ -176,7 +193,7 @@ def set_pruned(path: Path, reason: str) -> None:
     status = read_json(path / "status.json")
     if status.get("status") != "paused":
         return
-    run = Run(yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8")), path.name)
+    run = Run.at(path)
     if run.acquire():
         run.set_status("pruned", reason)
         run.release()

@@ -1,0 +1,495 @@
+"""From run folders to tables: what is read, grouped, ranked, compared, and how it is written."""
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import trainlab as package
+from trainlab.config import UserError
+from trainlab.tables import compare, effects, forms, recipes, runs, statistics, where
+
+# ---------------------------------------------------------------- real runs
+
+
+@pytest.fixture
+def sweep(trainlab):
+    answer = trainlab(
+        "train", "-m", "-q", "epochs=2", "max_examples=300", "optimizer=sgd,adam", "seed=range(3)"
+    )
+    assert answer.code == 0
+    return answer
+
+
+def test_runs_csv_has_the_varied_keys_first_then_the_results(sweep):
+    with open(sweep.path / "runs.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[:4] == ["optimizer", "run_id", "status", "seed"]
+    assert sorted((row["optimizer"], row["seed"]) for row in rows) == [
+        (name, str(seed)) for name in ("adam", "sgd") for seed in range(3)
+    ]
+    for row in rows:
+        result = json.loads((sweep.path / row["run_id"] / "result.json").read_text())
+        assert float(row["test_accuracy"]) == result["test_accuracy"]
+
+
+def test_a_sweep_summarized(sweep):
+    entries = runs.find_runs(sweep.path).runs
+    (summary,) = recipes.summaries(entries)
+    assert (summary.keys, summary.metric, summary.second) == (
+        ["optimizer"], "val_accuracy", "test_accuracy",
+    )  # fmt: skip
+    assert [recipe.settings["optimizer"] for recipe in summary.recipes] == ["adam", "sgd"]
+    for recipe in summary.recipes:
+        of_it = [e for e in entries if e.config["optimizer"] == recipe.settings["optimizer"]]
+        expected = {e.config["seed"]: e.result["val_accuracy"] for e in of_it}
+        assert recipe.numbers["val_accuracy"] == expected
+
+
+def test_the_verb_prints_a_table_csv_and_json(sweep, trainlab):
+    shown = trainlab("table").out
+    assert "adam" in shown
+    assert "±" in shown
+    rows = list(csv.DictReader(trainlab("table", "outputs", "--csv").out.splitlines()))
+    objects = json.loads(trainlab("table", "--json").out)
+    assert [row["run_id"] for row in rows] == [entry["run_id"] for entry in objects]
+    accuracies = [entry["val_accuracy"] for entry in objects]
+    assert accuracies == sorted(accuracies, reverse=True)
+
+
+def test_the_library_gives_a_typed_data_frame(sweep):
+    frame = package.table("outputs")
+    assert len(frame) == 6
+    assert frame.val_accuracy.dtype == float
+    assert frame.seed.dtype == "Int64"
+    assert frame.optimizer.dtype == "string"
+    assert list(frame.columns)[:4] == ["optimizer", "run_id", "status", "seed"]
+    assert frame.folder.map(lambda path: (Path(path) / "result.json").is_file()).all()
+    assert len(package.table("outputs", where="optimizer==adam and seed<2")) == 2
+    everything = package.table("outputs", settings="all")
+    assert everything["batch_size"].dtype == "Int64"
+    assert everything["quiet"].dtype == "boolean"
+    assert set(everything["optimizer.lr"]) == {0.01, 0.001}
+    with pytest.raises(ValueError, match="no folder nowhere"):
+        package.table("nowhere")
+    with pytest.raises(AttributeError):
+        package.tabel  # noqa: B018
+
+
+def test_failed_and_diverged_runs_are_counted(trainlab):
+    answer = trainlab(
+        "train", "-m", "-q", "epochs=1", "optimizer=momentum", "optimizer.lr=0.01,1e6", "seed=0,1"
+    )
+    assert answer.code == 0
+    (summary,) = recipes.summaries(runs.find_runs(answer.path).runs)
+    rows = [(len(r.numbers["val_accuracy"]), r.not_done, r.rank) for r in summary.recipes]
+    assert rows == [(2, {}, 1), (0, {"diverged": 2}, None)]
+    assert "2 diverged" in trainlab("table").out
+
+
+def test_only_settings_that_decide_a_result_are_columns(trainlab):
+    trainlab("train", "-q", "epochs=1", "device=cpu", "optimizer=sgd")
+    trainlab("train", "-q", "epochs=2", "quiet=true", "study=other", "optimizer=sgd")
+    assert runs.varied(runs.find_runs("outputs").runs) == ["study", "epochs"]
+
+
+def test_tasks_have_tables_of_their_own_and_what_is_unknown_comes_last(trainlab):
+    sweep = ("train", "-m", "-q", "max_examples=300", "dataset=diabetes,digits,moons")
+    answer = trainlab(*sweep, "stop=early", "stop.patience=1", "epochs=30,40")
+    entries = runs.find_runs(answer.path).runs
+    assert sorted(row["epochs"] for row in runs.rows(entries)) == [30] * 3 + [40] * 3
+    found = {summary.metric: summary for summary in recipes.summaries(entries)}
+    assert set(found) == {"val_r2", "val_accuracy"}
+    assert [r.settings["dataset"] for r in found["val_accuracy"].recipes] in (
+        ["digits", "digits", "moons", "moons"],
+        ["moons", "moons", "digits", "digits"],
+    )
+    shown = trainlab("table").out
+    assert "val_r2" in shown
+    assert "val_accuracy" in shown
+
+
+def test_maps_are_settings_like_others(trainlab):
+    typed = ["lr_multipliers={1.*:0},{3.*:0.5},null", "epochs=1", "max_examples=100"]
+    answer = trainlab("train", "-m", *typed)
+    grid = pd.DataFrame(runs.rows(runs.find_runs(answer.path).runs))
+    assert grid["lr_multipliers"].astype(str).nunique(dropna=False) == 3
+    assert answer.err.count("│ 1 │") == 3  # n
+    assert answer.err.count("│    1 │") == 3  # rank
+
+
+def test_settings_named_like_metrics_are_no_metrics(trainlab):
+    short = ("dataset=iris", "arch=linear", "epochs=1")
+    answer = trainlab("train", "-m", "val_fraction=0.1,0.3", *short)
+    assert answer.code == 0
+    assert "val_fraction" in answer.err
+
+
+def test_numbers_are_never_cut_in_a_narrow_terminal(trainlab, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    sweep = ("-m", "seed=0,1", "optimizer=adam,sgd", "dataset=iris", "arch=linear", "epochs=1")
+    shown = trainlab("train", *sweep, "reg.weight_decay=0.001,0.01").err
+    table = [line for line in shown.splitlines() if "│" in line]
+    assert len(table) > 4
+    assert not any("…" in line for line in table)
+
+
+# ---------------------------------------------------------------- what is read
+
+
+def test_damaged_and_foreign_files_are_told_and_passed_over(leave, trainlab):
+    paths = [leave("a", {"act": "relu"}, seed=seed, val=0.9) for seed in range(6)]
+    (paths[0] / "status.json").write_text('{"run_id": ')
+    (paths[1] / "status.json").write_text("")
+    (paths[2] / "status.json").write_bytes(b"\xff\xfe\x00")
+    (paths[3] / "result.json").write_text('{"val_acc')
+    (paths[4] / "result.json").unlink()
+    mine = Path("outputs/notes/status.json")
+    mine.parent.mkdir()
+    mine.write_text('{"mine": 1}')
+    found = runs.find_runs("outputs")
+    assert [run.folder.name for run in found.runs] == [paths[5].name]
+    reasons = {path.parent.name: why for path, why in found.skipped.items()}
+    assert reasons == {
+        paths[0].name: "is cut short or not JSON",
+        paths[1].name: "is empty",
+        paths[2].name: "cannot be read: not text",
+        paths[3].name: "is cut short or not JSON",
+        paths[4].name: "is missing",
+        "notes": "not a run's",
+    }
+    answer = trainlab("table")
+    assert answer.code == 0
+    assert answer.err.count("skipped: ") == 6
+    assert trainlab("table", "nowhere").code == 2
+    Path("empty").mkdir()
+    assert "no runs below empty" in trainlab("table", "empty").err
+
+
+def test_a_run_is_found_once_and_not_looked_into(leave):
+    run = leave("a", {}, val=0.9)
+    inside = run / "tensorboard" / "x"
+    inside.mkdir(parents=True)
+    (inside / "status.json").write_text("{}")
+    found = runs.find_runs("outputs", "outputs/a", run)
+    assert len(found.runs) == 1 or {r.folder for r in found.runs} == {
+        run,
+        Path("outputs/a") / run.name,
+    }
+    assert not found.skipped
+
+
+def test_a_default_that_was_changed_between_two_sweeps_is_a_column(leave):
+    leave("a", {"act": "relu", "optimizer.lr": 0.1}, val=0.9)
+    leave("a", {"act": "gelu", "optimizer.lr": 0.1}, val=0.9)
+    entries = runs.find_runs("outputs").runs
+    assert runs.varied(entries) == ["act"]
+    changed = entries[0]._replace(config=entries[0].config | {"batch_size": 64})
+    assert runs.varied([*entries, changed]) == ["act", "batch_size"]
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"),
+    [
+        ("act==gelu", [2, 3]),
+        ("act!=gelu and seed>=1", [1]),
+        ("optimizer.lr<0.05", [0, 2]),
+        ("act in relu,tanh", [0, 1]),
+        ("act in (relu, gelu) and optimizer.lr == 1e-1", [1, 3]),
+        ("arch.hidden==[100,50]", [3]),
+        ("arch.hidden in [100,50],[10]", [0, 1, 2, 3]),
+        ("val_accuracy>0.85", [2, 3]),
+        ("status==done", [0, 1, 2, 3]),
+        ("act=='gelu' and seed==3", [3]),
+    ],
+)
+def test_where(leave, text, seeds):
+    for seed in range(4):
+        settings = {"act": "relu" if seed < 2 else "gelu", "optimizer.lr": [0.01, 0.1][seed % 2]}
+        hidden = [100, 50] if seed == 3 else [10]
+        leave("a", settings | {"arch.hidden": hidden}, seed=seed, val=0.8 if seed < 2 else 0.9)
+    found = where.matching(runs.find_runs("outputs").runs, text)
+    assert [entry.config["seed"] for entry in found] == seeds
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("act=gelu", "Conditions look like"),
+        ("act==", "Conditions look like"),
+        ("__import__('os')", "Conditions look like"),
+        ("atc==gelu", "Did you mean act?"),
+        ("act==swish", "No run meets"),
+    ],
+)
+def test_conditions_that_cannot_be_met_or_read(leave, trainlab, text, told):
+    leave("a", {"act": "relu"}, val=0.9)
+    answer = trainlab("table", "--where", text)
+    assert answer.code == 2
+    assert told in answer.err
+
+
+# ---------------------------------------------------------------- recipes
+
+
+def grid(leave, values, study="a"):
+    """Runs of some recipes: {(optimizer, act): numbers of seeds 0, 1, …}."""
+    for (optimizer, act), numbers in values.items():
+        for seed, value in enumerate(numbers):
+            leave(study, {"optimizer": optimizer, "act": act}, seed=seed, val=value)
+
+
+def test_ranks_are_shared_by_what_cannot_be_told_apart(leave, trainlab):
+    noise = np.random.default_rng(0).normal(0, 0.002, (3, 6))
+    grid(leave, {
+        ("adam", "relu"): 0.95 + noise[0], ("adam", "gelu"): 0.95 + noise[1],
+        ("sgd", "relu"): 0.7 + noise[2],
+    })  # fmt: skip
+    (summary,) = recipes.summaries(runs.find_runs("outputs").runs)
+    assert [recipe.rank for recipe in summary.recipes] == [1, 1, 3]
+    assert summary.recipes[2].settings == {"optimizer": "sgd", "act": "relu"}
+    shown = trainlab("table").out
+    assert "recipes of one rank cannot be" in shown
+    assert "│    3 │ sgd" in shown
+
+
+def test_by_pools_and_says_so(leave, trainlab):
+    grid(
+        leave,
+        {("adam", "relu"): [0.9, 0.8], ("adam", "gelu"): [0.7, 0.6], ("sgd", "relu"): [0.5, 0.5]},
+    )
+    (summary,) = recipes.summaries(runs.find_runs("outputs").runs, by=["optimizer"])
+    adam = summary.recipes[0]
+    assert adam.numbers["val_accuracy"] == pytest.approx({0: 0.8, 1: 0.7})  # a seed counts once
+    assert summary.pooled == ["act"]
+    assert "its mean over act" in trainlab("table", "--by", "optimizer").out
+    assert "Did you mean optimizer?" in trainlab("table", "--by", "optimiser").err
+    assert "no run has it. Did you mean val_loss?" in trainlab("table", "--metric", "val_los").err
+
+
+def test_who_ranks_by_the_test_split_is_warned(leave, trainlab):
+    leave("a", {"act": "relu"}, val=0.9, test=0.1)
+    leave("a", {"act": "gelu"}, val=0.8, test=0.2)
+    answer = trainlab("table", "--metric", "test_accuracy")
+    assert "warning: ranked by test_accuracy" in answer.err
+    assert "--metric val_accuracy" in answer.err
+    assert answer.out.index("gelu") < answer.out.index("relu")
+    plain = trainlab("table")
+    assert not plain.err
+    assert plain.out.index("relu") < plain.out.index("gelu")
+    assert "0.1000" in plain.out
+
+
+def test_each_dataset_is_a_contest_of_its_own(leave):
+    for dataset, best in (("iris", 0.99), ("wine", 0.6)):
+        for act, less in (("relu", 0.0), ("gelu", 0.3)):
+            for seed in range(5):
+                noise = 0.001 * seed * (1 if act == "relu" else -1)
+                settings = {"dataset": dataset, "act": act}
+                leave("a", settings, seed=seed, val=best - less + noise)
+    (summary,) = recipes.summaries(runs.find_runs("outputs").runs)
+    assert [recipe.rank for recipe in summary.recipes] == [1, 2, 1, 2]
+
+
+def test_csv_cells_are_no_formulas(leave, trainlab):
+    leave("a", {"act": "=cmd|' /C calc'!A0", "name": "@x"}, val=0.9)
+    leave("a", {"act": "-1", "name": "+1e3"}, val=-0.5, metric="r2")
+    rows = list(csv.DictReader(trainlab("table", "--csv").out.splitlines()))
+    assert {row["act"] for row in rows} == {"'=cmd|' /C calc'!A0", "-1"}
+    assert {row["name"] for row in rows} == {"'@x", "+1e3"}
+    assert "-0.5" in {row["val_r2"] for row in rows}
+
+
+def test_other_forms(leave, trainlab, folder):
+    grid(leave, {("adam", "relu"): [0.9, 0.8], ("sgd", "a|b_c&d"): [0.5, 0.4]})
+    text = trainlab("table", "--markdown").out
+    assert text.startswith("| rank | optimizer | act | val_accuracy | test_accuracy | n |\n|---|")
+    assert r"a\|b_c&d" in text
+    text = trainlab("table", "--latex").out
+    assert r"a|b\_c\&d" in text
+    assert r"0.8500 $\pm$ 0.6353" in text
+    assert text.count(r"\\") == 3
+    assert trainlab("table", "-o", "runs.json").out == "runs.json\n"
+    assert len(json.loads((folder / "runs.json").read_text())) == 4
+    assert "exclude each other" in trainlab("table", "--csv", "--json").err
+    assert trainlab("table", "-o", "no/runs.csv").code == 2
+    assert "a table ends in .csv" in trainlab("table", "-o", "runs.doc").err
+
+
+def test_parquet(leave, trainlab, folder):
+    pytest.importorskip("pyarrow")
+    grid(leave, {("adam", "relu"): [0.9, 0.8]})
+    assert trainlab("table", "--parquet").code == 2
+    assert trainlab("table", "-o", "runs.parquet").code == 0
+    pd.testing.assert_frame_equal(
+        pd.read_parquet("runs.parquet").sort_values("run_id", ignore_index=True),
+        package.table("outputs"),
+    )
+
+
+# ---------------------------------------------------------------- compare
+
+
+def test_compare_pairs_by_seed(leave, trainlab):
+    random = np.random.default_rng(0)
+    seeds = random.normal(0.8, 0.05, 8)
+    grid(leave, {
+        ("adam", "relu"): seeds + 0.01 + random.normal(0, 0.002, 8), ("sgd", "relu"): seeds,
+    })  # fmt: skip
+    verdict = compare.compare(compare.contestants(["optimizer==sgd", "optimizer==adam"], "outputs"))
+    (versus,) = verdict.versus
+    assert (verdict.best, versus.other) == ("optimizer==adam", "optimizer==sgd")
+    assert versus.comparison.paired
+    assert versus.apart
+    assert verdict.recipes[0]["chance"] > 0.99
+    answer = trainlab("compare", "optimizer==sgd", "optimizer==adam")
+    assert answer.code == 0
+    assert "better" in answer.out
+    assert "8 of 8" in answer.out
+    found = json.loads(trainlab("compare", "outputs/a", "--json").out)
+    assert found["best"] == "adam"
+    assert found["versus"][0]["p"] == 2 / 2**8
+    assert found["versus"][0]["verdict"] == "better"
+
+
+def test_three_seeds_are_too_few_however_large_the_difference(leave, trainlab):
+    grid(leave, {("adam", "relu"): [0.98, 0.97, 0.98], ("sgd", "relu"): [0.1, 0.1, 0.11]})
+    answer = trainlab("compare", "outputs", "--json")
+    (versus,) = json.loads(answer.out)["versus"]
+    assert versus["p"] == 0.25
+    assert versus["verdict"] == "n too small to tell; 3 more seeds (6 each) may"
+    assert versus["seeds_needed"] == 6
+
+
+def test_partners_are_alike_in_all_that_both_have(leave):
+    grid(leave, {
+        ("adam", "relu"): [0.9, 0.91], ("adam", "gelu"): [0.7, 0.71],
+        ("sgd", "relu"): [0.8, 0.81], ("sgd", "tanh"): [0.1, 0.11],
+    })  # fmt: skip
+    found = compare.contestants(["optimizer==adam", "optimizer==sgd"], "outputs")
+    (versus,) = compare.compare(found).versus
+    assert versus.comparison.paired
+    assert versus.comparison.difference == pytest.approx(0.1)  # of relu, which both have
+    assert versus.left_out == 4
+
+
+def test_recipes_without_common_seeds_are_compared_unpaired(leave):
+    for seed in range(5):
+        leave("a", {"act": "relu"}, seed=seed, val=0.9 + 0.01 * seed)
+        leave("b", {"act": "gelu"}, seed=10 + seed, val=0.5 + 0.01 * seed)
+    verdict = compare.compare(compare.contestants(["outputs/a", "outputs/b"], "outputs"))
+    (versus,) = verdict.versus
+    assert not versus.comparison.paired
+    assert versus.comparison.p == pytest.approx(2 / math.comb(10, 5))
+    assert versus.apart
+    assert any("not shared" in line for line in compare.explained(verdict))
+
+
+def test_several_recipes_are_corrected_for_all_pairs(leave):
+    random = np.random.default_rng(1)
+    values = {("adam", act): 0.9 + random.normal(0, 0.01, 12) for act in ("a", "b", "c")}
+    grid(leave, values | {("adam", "d"): 0.5 + random.normal(0, 0.01, 12)})
+    verdict = compare.compare(compare.contestants([], "outputs"))
+    assert len(verdict.versus) == 3
+    worst = verdict.versus[-1]
+    assert worst.other == "d"
+    assert worst.p == pytest.approx(6 * worst.comparison.p)
+    assert any("6 pairs" in line for line in compare.explained(verdict))
+    assert sum(recipe["chance"] for recipe in verdict.recipes) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["outputs", "--by", "optimizer"], "only one recipe"),
+        (["act==relu", "act==tanh"], "no run of it is finished"),
+        (["act==relu", "act==relu"], "named twice"),
+        (["act==relu", "outputs/nowhere"], "Conditions look like"),
+        (["act==relu", "act==gelu", "--by", "act"], "are recipes already"),
+        (["act==relu", "act==gelu", "--metric", "val_acuracy"], "has val_acuracy"),
+    ],
+)
+def test_what_cannot_be_compared(leave, trainlab, arguments, told):
+    leave("a", {"act": "relu"}, val=0.9)
+    leave("a", {"act": "gelu"}, val=0.8)
+    leave("a", {"act": "tanh"}, status="failed")
+    answer = trainlab("compare", *arguments)
+    assert answer.code == 2
+    assert told in answer.err
+
+
+def entries_of(numbers):
+    """Entries of recipes as arrays (recipes, seeds)."""
+    return [
+        compare.Contestant(str(i), [
+            runs.Entry({"seed": seed, "act": str(i)}, [f"act={i}"],
+                       {"run_id": "", "status": "done", "seed": seed, "val_accuracy": value},
+                       None, Path())
+            for seed, value in enumerate(row.tolist())
+        ])
+        for i, row in enumerate(numbers)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_compare_finds_differences_where_there_are_none_in_at_most_5_of_100_sweeps(paired):
+    random, found = np.random.default_rng(2), 0
+    for _ in range(1000):
+        seeds = random.normal(0.9, 0.02, (1, 9)) if paired else 0.9
+        contestants = entries_of(seeds + random.normal(0, 0.01, (3, 9)))
+        if not paired:
+            for k, contestant in enumerate(contestants):
+                for entry in contestant.runs[:4]:
+                    entry.result["seed"] += 100 * k
+            contestants = [c._replace(runs=c.runs[:4]) for c in contestants]
+        verdict = compare.compare(contestants)
+        assert all(versus.comparison.paired is paired for versus in verdict.versus)
+        found += any(versus.apart for versus in verdict.versus)
+    assert found <= 50
+
+
+# ---------------------------------------------------------------- effects
+
+
+def test_effects_of_a_sweep(leave, trainlab):
+    random = np.random.default_rng(3)
+    grid(leave, {
+        (optimizer, act): 0.5 + 0.3 * (optimizer == "adam") + random.normal(0, 0.01, 4)
+        for optimizer in ("adam", "sgd") for act in ("relu", "gelu")
+    })  # fmt: skip
+    found = effects.effects(runs.find_runs("outputs").runs, "val_accuracy")
+    assert next(iter(found.choices)) == "optimizer"
+    assert found.choices["optimizer"].share > 0.95
+    assert found.choices["optimizer"].levels["adam"][0] == pytest.approx(0.15, abs=0.01)
+    shown = trainlab("effects").out
+    assert "optimizer" in shown
+    assert "+0.1" in shown
+
+
+def test_many_numbers_are_taken_in_four_parts(leave):
+    random = np.random.default_rng(4)
+    for _ in range(40):
+        rate = float(10 ** random.uniform(-4, 0))
+        leave("a", {"optimizer.lr": rate}, val=0.9 - 0.1 * abs(math.log10(rate) + 2))
+    found = effects.effects(runs.find_runs("outputs").runs, "val_accuracy")
+    levels = found.choices["optimizer.lr"].levels
+    assert [n for _, _, n in levels.values()] == [10] * 4
+    assert found.choices["optimizer.lr"].share > 0.5
+
+
+def test_effects_of_nothing(leave, trainlab):
+    leave("a", {"act": "relu"}, val=0.9)
+    answer = trainlab("effects")
+    assert answer.code == 2
+    assert "nothing to tell" in answer.err
+
+
+def test_an_interval_is_that_of_the_statistics():
+    assert recipes.with_interval(*statistics.interval([0.9, 0.8])) == "0.8500 ± 0.6353"
+    assert forms.markdown(["a"], [["x|y"]]).splitlines()[2] == r"| x\|y |"
+    with pytest.raises(UserError):
+        where.conditions("")

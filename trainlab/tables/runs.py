@@ -1,0 +1,299 @@
+"""Run folders -> entries -> rows: one for each run, of the settings that vary and its result."""
+
+import csv
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+
+from trainlab.config import NOT_IDENTITY, UserError
+from trainlab.store import read_json, write_atomically
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Settings that are no question of a study, besides those that do not decide a result.
+_NOT_VARIED = ("seed", "experiment", "overrides", "choices")
+# A program that calculates with cells takes these for the beginning of a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+class Entry(NamedTuple):
+    """One run as its folder tells."""
+
+    config: dict[str, Any]  # flat, under the names people type: "optimizer", "optimizer.lr"
+    overrides: list[str]  # as typed
+    result: dict[str, Any]  # run_id, status, seed; then what result.json has
+    reason: str | None
+    folder: Path
+
+    @property
+    def status(self) -> str:
+        return self.result["status"]
+
+    def number(self, name: str) -> float | None:
+        """A field of the result, where it is a number and finite."""
+        value = self.result.get(name)
+        known = isinstance(value, int | float) and not isinstance(value, bool)
+        return value if known and math.isfinite(value) else None
+
+
+class Found(NamedTuple):
+    runs: list[Entry]  # oldest first
+    skipped: dict[Path, str]  # file -> why it could not be read
+
+
+def find_runs(*folders: str | Path) -> Found:
+    """Every run below the folders, each once. Files that are damaged, or another program's, are
+    passed over and listed."""
+    found: list[tuple[str, Entry]] = []
+    skipped: dict[Path, str] = {}
+    for path in dict.fromkeys(run for folder in folders for run in _run_folders(str(folder))):
+        status = read_json(file := Path(path, "status.json"))
+        if not isinstance(status.get("run_id"), str) or not isinstance(status.get("status"), str):
+            skipped[file] = "not a run's" if status else _trouble(file)
+            continue
+        config, finished = status.get("config"), status["status"] == "done"
+        if not isinstance(config, dict):
+            skipped[file] = "has no config"
+            continue
+        result = read_json(file := Path(path, "result.json"))
+        if finished and not result:
+            skipped[file] = _trouble(file)
+            continue
+        head = {"run_id": status["run_id"], "status": status["status"], "seed": config.get("seed")}
+        typed = status.get("overrides") or []
+        entry = Entry(config, typed, result | head, status.get("reason"), Path(path))
+        found.append((str(status.get("time", "")), entry))
+    found.sort(key=lambda one: (one[0], str(one[1].folder)))
+    return Found([entry for _, entry in found], skipped)
+
+
+def _run_folders(folder: str) -> Iterator[str]:
+    """Folders with a status.json, and not what is inside these."""
+    below = []
+    try:
+        with os.scandir(folder) as children:
+            for child in children:
+                if child.name == "status.json":
+                    yield folder
+                    return
+                if child.is_dir(follow_symlinks=False) and child.name != ".hydra":
+                    below.append(child.path)
+    except OSError:
+        return
+    for path in sorted(below):
+        yield from _run_folders(path)
+
+
+def _trouble(file: Path) -> str:
+    """Why a file of JSON could not be read."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return "is missing"
+    except (OSError, ValueError) as error:
+        return f"cannot be read: {getattr(error, 'strerror', None) or 'not text'}"
+    return "is empty" if not text.strip() else "is cut short or not JSON"
+
+
+def read_metrics(run: Path) -> list[dict[str, float]]:
+    """The epochs of a run's metrics.csv; a line that was cut off is left out."""
+    try:
+        with open(run / "metrics.csv", newline="", encoding="utf-8") as file:
+            head, *lines = csv.reader(file)
+            return [
+                {k: float(v) for k, v in zip(head, line, strict=True) if v}
+                for line in lines
+                if len(line) == len(head)
+            ]
+    except (OSError, ValueError):
+        return []
+
+
+# ---------------------------------------------------------------- columns
+
+
+def varied(entries: Sequence[Entry]) -> list[str]:
+    """The settings in which the runs differ; never the seed.
+
+    Those that were typed, and the study; and others where runs differ in them that are alike in all
+    of these (a default that was changed between two sweeps).
+    """
+    typed = [text.lstrip("+~") for entry in entries for text in entry.overrides]
+    keys = dict.fromkeys(["study", *(text.partition("=")[0].partition("@")[0] for text in typed)])
+    hidden = (NOT_IDENTITY | set(_NOT_VARIED)) - {"study", "name"}
+
+    def differs(key: str) -> bool:
+        return len({_text(entry.config.get(key)) for entry in entries}) > 1
+
+    chosen = [key for key in keys if _shown(key, hidden) and differs(key)]
+    others = dict.fromkeys(key for entry in entries for key in entry.config)
+    hidden |= {"study", "name"}
+    for key in others:
+        if key not in keys and _shown(key, hidden) and differs(key):
+            alike: dict[tuple, set[str]] = {}
+            for entry in entries:
+                row = tuple(_text(entry.config.get(k)) for k in chosen)
+                alike.setdefault(row, set()).add(_text(entry.config.get(key)))
+            if any(len(values) > 1 for values in alike.values()):
+                chosen.append(key)
+    return chosen
+
+
+def _shown(key: str, hidden: Iterable[str]) -> bool:
+    return key not in hidden and key.partition(".")[0] not in hidden
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else repr(value)
+
+
+def rows(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """One flat row per run: the varied settings, then the fields of result.json."""
+    keys = varied(entries)
+    # What was typed comes first, also where the result has a field of that name (epochs).
+    typed = [{key: entry.config.get(key) for key in keys} for entry in entries]
+    head = ("run_id", "status", "seed")
+    flat = [
+        {key: entry.result[key] for key in head}
+        | {k: v for k, v in entry.result.items() if not isinstance(v, list | dict)}
+        for entry in entries
+    ]
+    return [row | (result | row) for row, result in zip(typed, flat, strict=True)]
+
+
+def table(
+    *folders: str | Path, where: str | None = None, settings: str = "varied"
+) -> "pd.DataFrame":
+    """The runs below some folders (default: outputs) as a DataFrame, a row per run, oldest first.
+
+    Columns: the settings that vary, under the names people type (with `settings="all"` every one);
+    `run_id`, `status`, `seed`; then what result.json has: `val_…` and `train_…` of the best epoch,
+    `test_…`, `best_epoch`, `epochs`, `steps`, `seconds` (of training), `parameters`; last `reason`
+    (of failed and diverged runs) and `folder`. Numbers are float64, or Int64 where they are whole;
+    truth values boolean; all else string; what a run does not have is missing.
+
+    `where` filters as `trainlab table --where` does. Raises UserError (a ValueError) for a folder
+    that is not there, a `where` that cannot be read, and unknown names in it.
+
+    >>> import trainlab
+    >>> df = trainlab.table("outputs/first_steps", where="act==relu")
+    >>> df.groupby("optimizer")["val_accuracy"].mean()
+    """
+    if settings not in ("varied", "all"):
+        raise UserError(f"settings={settings!r}: give varied or all.")
+    return frame(read(folders or ("outputs",), where).runs, settings)
+
+
+def frame(entries: Sequence[Entry], settings: str = "varied") -> "pd.DataFrame":
+    """The table as a DataFrame."""
+    import pandas as pd
+
+    table = rows(entries)
+    if settings == "all":
+        table = [entry.config | row for entry, row in zip(entries, table, strict=True)]
+    table = [
+        row | {"reason": entry.reason, "folder": str(entry.folder)}
+        for row, entry in zip(table, entries, strict=True)
+    ]
+    columns = dict.fromkeys(key for row in table for key in row)
+    return pd.DataFrame({key: _column([row.get(key) for row in table]) for key in columns})
+
+
+def _column(values: list[Any]) -> "pd.Series":
+    """Typed by what is in it: truth values, whole numbers, numbers, else text."""
+    import pandas as pd
+
+    known = [value for value in values if value is not None]
+    if known and all(isinstance(value, bool) for value in known):
+        return pd.Series(values, dtype="boolean")
+    if known and all(isinstance(v, int | float) and not isinstance(v, bool) for v in known):
+        whole = all(isinstance(value, int) and abs(value) < 2**63 for value in known)
+        return pd.Series(values, dtype="Int64" if whole else "float64")
+    return pd.Series([None if v is None else cell(v) for v in values], dtype="string")
+
+
+def cell(value: Any) -> str:
+    """A value as people type it.
+
+    >>> cell(True), cell(None), cell([300, 100]), cell(0.1)
+    ('true', 'null', '[300,100]', '0.1')
+    """
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value).replace(" ", "") if isinstance(value, list | dict) else str(value)
+
+
+def naturally(text: str) -> tuple[int, float, str]:
+    """A key to sort by: numbers by size, before words."""
+    try:
+        return 0, float(text), text
+    except ValueError:
+        return 1, 0.0, text
+
+
+def read(folders: Sequence[str | Path], where: str | None = None) -> Found:
+    """The runs below folders that meet a condition; UserError where there are none to be found."""
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise UserError(
+                f"There is no folder {folder}. Runs are in outputs/<study>, or where output_dir= "
+                "said."
+            )
+    found = find_runs(*folders)
+    if not found.runs:
+        unread = f" {len(found.skipped)} files could not be read." if found.skipped else ""
+        raise UserError(f"There are no runs below {' and '.join(map(str, folders))}.{unread}")
+    if where:
+        from trainlab.tables.where import matching
+
+        found = found._replace(runs=matching(found.runs, where))
+        if not found.runs:
+            raise UserError(f"No run meets --where {where!r}.")
+    return found
+
+
+# ---------------------------------------------------------------- csv
+
+
+def write_runs(study: Path) -> None:
+    """(Re)write <study>/runs.csv."""
+
+    def write(beside: Path) -> None:
+        with open(beside, "w", newline="", encoding="utf-8") as file:
+            write_csv(rows(find_runs(study).runs), file)
+
+    write_atomically(study / "runs.csv", write)
+
+
+def write_csv(table: Sequence[dict[str, Any]], file: TextIO) -> None:
+    """Rows of different columns as one CSV, the union of their columns as the header.
+
+    Texts that a spreadsheet would take for a formula get an apostrophe in front.
+    """
+    writer = csv.DictWriter(file, list(dict.fromkeys(key for row in table for key in row)))
+    writer.writerow({key: _harmless(key) for key in writer.fieldnames})
+    writer.writerows({key: _harmless(value) for key, value in row.items()} for row in table)
+
+
+def _harmless(value: Any) -> Any:
+    """
+    >>> _harmless("=1+2"), _harmless("-0.5"), _harmless(-0.5)
+    ("'=1+2", '-0.5', -0.5)
+    """
+    if not isinstance(value, str) or not value.startswith(_FORMULA):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
+
+
+def as_json(table: Sequence[dict[str, Any]]) -> str:
+    return json.dumps(table, indent=1) + "\n"

@@ -1,0 +1,61 @@
+"""The verbs besides `train`: each takes its arguments and gives the exit code.
+
+catalogue   list, summary, lr-find
+finished    eval, predict, export
+tables      table, compare, effects, plot, report, watch
+
+Neither torch nor pandas is imported until a verb needs it.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from trainlab.config import UserError, nearest
+
+
+def parsed(
+    arguments: Sequence[str], usage: str, named: Sequence[str] = (), flags: Sequence[str] = ()
+) -> tuple[list[str], dict[str, str]]:
+    """Positional arguments, and `--name value` or `--flag`.
+
+    Raises UserError with the usage where another option is typed, or one has no value.
+    """
+    plain: list[str] = []
+    options: dict[str, str] = {}
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        name, is_joined, value = argument.partition("=")
+        if name in flags and not is_joined:
+            options[name] = ""
+        elif name in named and (is_joined or rest):
+            options[name] = value if is_joined else rest.pop(0)
+        elif argument.startswith("-"):
+            why = "needs a value" if name in named else "is no option here"
+            raise UserError(
+                f"{name} {why}.{nearest(name, [*named, *flags])} Usage: trainlab {usage}"
+            )
+        else:
+            plain.append(argument)
+    return plain, options
+
+
+def with_overrides(
+    arguments: Sequence[str], usage: str, named: Sequence[str] = (), flags: Sequence[str] = ()
+) -> tuple[list[str], list[str], dict[str, str]]:
+    """The same; of the positional arguments, those with a = are overrides."""
+    plain, options = parsed(arguments, usage, named, flags)
+    folders = [argument for argument in plain if "=" not in argument]
+    return folders, [argument for argument in plain if "=" in argument], options
+
+
+def stdout() -> Any:
+    """The terminal at its width; a pipe wide enough that `grep` finds whole lines."""
+    from rich.console import Console
+
+    class Stdout(Console):
+        def on_broken_pipe(self) -> None:  # rich would end the process with code 1
+            raise BrokenPipeError
+
+    return Stdout(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)

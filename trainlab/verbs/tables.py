@@ -1,0 +1,155 @@
+"""What runs have left: table, compare, effects, plot."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainlab.config import UserError, nearest
+from trainlab.verbs import parsed, stdout
+
+if TYPE_CHECKING:
+    from trainlab.tables.runs import Found
+
+_FILTERS = ("--by", "--metric", "--where")
+
+
+def table(arguments: list[str]) -> int:
+    """`trainlab table`: recipes with intervals and ranks; or all runs, or recipes, for other
+    programs."""
+    usage = (
+        "table [FOLDERS] [--by act,optimizer] [--metric val_loss] [--where 'optimizer==adam'] "
+        "[--csv|--json|--parquet|--markdown|--latex] [-o FILE]"
+    )
+    from trainlab.tables import forms, recipes
+
+    flags = tuple(f"--{form}" for form in (*forms.RUNS, *forms.RECIPES))
+    folders, options = parsed(arguments, usage, (*_FILTERS, "-o", "--output"), flags)
+    chosen = [flag.removeprefix("--") for flag in flags if flag in options]
+    if len(chosen) > 1:
+        raise UserError(f"--{chosen[0]} and --{chosen[1]} exclude each other.")
+    output = options.get("-o", options.get("--output"))
+    form = chosen[0] if chosen else _form_of(output)
+    found = runs_below(folders, options)
+    by, metric = listed(options.get("--by")), options.get("--metric")
+    if form in forms.RUNS:
+        if by:
+            raise UserError(f"--by groups recipes; --{form} has a row for each run.")
+        ordered = recipes.best_first(found.runs, metric)
+        text = forms.write(forms.of_runs(ordered, form), output, form)
+        print(text or output, end="" if text else "\n")
+        return 0
+    summaries = recipes.summaries(found.runs, by, metric)
+    for summary in summaries:
+        if warning := recipes.ranked_by_test(summary):
+            stderr(f"warning: {warning}")
+    if form:
+        text = forms.write(forms.of_recipes(summaries, form), output, form)
+        print(text or output, end="" if text else "\n")
+        return 0
+    console = stdout()
+    for summary in summaries:
+        console.print(recipes.shown(summary))
+    return 0
+
+
+def _form_of(output: str | None) -> str | None:
+    """What a file's name says it is."""
+    if output is None:
+        return None
+    endings = {"csv": "csv", "json": "json", "parquet": "parquet", "md": "markdown", "tex": "latex"}
+    ending = output.rpartition(".")[2]
+    if ending not in endings:
+        raise UserError(f"-o {output}: a table ends in .{', .'.join(endings)}")
+    return endings[ending]
+
+
+def compare(arguments: list[str]) -> int:
+    """`trainlab compare A B …`: paired differences, with intervals, p-values and a verdict."""
+    usage = (
+        "compare A B … [--in FOLDER] [--metric val_loss] [--json], A and B folders or filters like "
+        "'optimizer==adam'; or compare FOLDER [--by optimizer] [--where …]"
+    )
+    named, options = parsed(arguments, usage, (*_FILTERS, "--in"), ("--json",))
+    from trainlab.tables import compare as comparing
+
+    recipes = comparing.contestants(
+        named, options.get("--in", "outputs"), listed(options.get("--by")),
+        options.get("--metric"), options.get("--where"),
+    )  # fmt: skip
+    verdict = comparing.compare(recipes, options.get("--metric"))
+    if "--json" in options:
+        print(json.dumps(comparing.as_dict(verdict), indent=1))
+        return 0
+    comparing.show(verdict, stdout())
+    return 0
+
+
+def effects(arguments: list[str]) -> int:
+    """`trainlab effects`: which choice of a sweep matters, and what each level does."""
+    usage = "effects [FOLDERS] [--by act,optimizer] [--metric val_loss] [--where …]"
+    folders, options = parsed(arguments, usage, _FILTERS)
+    from trainlab.tables import effects as analysis
+    from trainlab.tables import recipes
+
+    runs = runs_below(folders, options).runs
+    for summary in recipes.summaries(runs, None, options.get("--metric")):
+        members = [run for recipe in summary.recipes for run in recipe.runs]
+        found = analysis.effects(members, summary.metric, listed(options.get("--by")))
+        analysis.show(found, summary.metric, stdout())
+    return 0
+
+
+def plot(arguments: list[str]) -> int:
+    """`trainlab plot`: curves, bars, heatmap, scatter or parallel, as png, svg or pdf."""
+    usage = (
+        "plot [FOLDERS] --kind curves|bars|heatmap|scatter|parallel [--x …] [--y …] "
+        "[--by act,optimizer] [--metric val_loss] [--where …] [-o FILE.png|svg|pdf]"
+    )
+    folders, options = parsed(arguments, usage, (*_FILTERS, "--kind", "--x", "--y", "-o"))
+    from trainlab.pictures import style
+
+    kind = options.get("--kind", "curves")
+    path = Path(options.get("-o", f"{kind}.png"))
+    style.check(path)
+    from trainlab.pictures.kinds import KINDS
+    from trainlab.tables import recipes
+
+    if kind not in KINDS:
+        raise UserError(
+            f"There is no --kind {kind}.{nearest(kind, KINDS)} Kinds: {', '.join(KINDS)}."
+        )
+    entries = runs_below(folders, options).runs
+    first, *others = recipes.summaries(
+        entries, listed(options.get("--by")), options.get("--metric")
+    )
+    if others:
+        told = ", ".join(summary.metric for summary in others)
+        stderr(f"drawn are the runs with {first.metric}; for those with {told} use --where")
+    with style.styled(style.ink(path)):
+        style.save(KINDS[kind](first, options.get("--x"), options.get("--y")), path)
+    print(path)
+    return 0
+
+
+def runs_below(folders: Sequence[str], options: dict[str, str]) -> "Found":
+    """The runs asked for; what could not be read is told."""
+    from trainlab.tables.runs import read
+
+    found = read(folders or ["outputs"], options.get("--where"))
+    for path, why in list(found.skipped.items())[:5]:
+        stderr(f"skipped: {path} {why}")
+    if len(found.skipped) > 5:
+        stderr(f"skipped: {len(found.skipped) - 5} more files that could not be read")
+    return found
+
+
+def listed(text: str | None) -> list[str] | None:
+    """'act,optimizer' -> its parts."""
+    return None if text is None else [part for part in text.split(",") if part]
+
+
+def stderr(line: str) -> None:
+    from rich.console import Console
+
+    Console(stderr=True, highlight=False).print(line, markup=False, soft_wrap=True)
