@@ -8,7 +8,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ trainlab: which recipe, and why?
                                           recipes, best first: mean ± 95 % interval, rank, n
   trainlab compare A B … | FOLDER         is one better? differences, p-values, seeds needed
   trainlab effects [FOLDERS]              which choice of a sweep matters
+  trainlab report [FOLDERS] [--open]      all of it as one HTML page; --study NAME: a write-up
   trainlab plot [FOLDERS] --kind curves|bars|heatmap|scatter|parallel [-o FILE.png|svg|pdf]
 
   trainlab train optimizer=adam act=gelu
@@ -56,6 +57,7 @@ VERBS = {
     "compare": "verbs.tables.compare",
     "effects": "verbs.tables.effects",
     "plot": "verbs.tables.plot",
+    "report": "verbs.tables.report",
 }
 
 # Exit codes scripts rely on.
@@ -232,8 +234,14 @@ def _hydra(arguments: list[str], job: Callable[[Any], Any]) -> None:
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through to `main`, which explains them
     before, sys.argv = sys.argv, [sys.argv[0], *arguments]
+
+    @wraps(job)
+    def begun(task: Any) -> Any:
+        sys.argv = before  # Hydra has read its own; runs note the command as it was typed
+        return job(task)
+
     try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(begun)()
     except UserError:
         raise
     except ValueError as error:  # of Hydra's own: the job keeps its errors to itself

@@ -20,6 +20,7 @@ from trainlab.tables.statistics import interval
 _CURVES = len(style.COLOURS)  # that can be told apart
 _BARS = 30
 _LETTERS = 60  # of a label
+_HALF = 34  # of one that has half the width
 _CELLS = 400  # of a heat map, with numbers in them
 
 
@@ -30,7 +31,10 @@ def curves(summary: Summary, x: str | None = None, y: str | None = None) -> Figu
     found = [c for recipe in summary.recipes[:_CURVES] if (c := curve(recipe, metric, along))]
     if not found:
         raise UserError("No run has left a metrics.csv with an epoch in it.")
-    figure = Figure(figsize=(7.5, 4.2 + 0.2 * math.ceil(len(found) / 2)), layout="constrained")
+    columns = 1 if max(len(_short(one.name)) for one in found) > _HALF else 2
+    figure = Figure(
+        figsize=(7.5, 4.2 + 0.2 * math.ceil(len(found) / columns)), layout="constrained"
+    )
     axes = figure.add_subplot()
     for number, one in enumerate(found):
         label = f"{_short(one.name)} (n = {one.seeds})"
@@ -48,7 +52,7 @@ def curves(summary: Summary, x: str | None = None, y: str | None = None) -> Figu
         axes.set_yscale("log")
     if len(summary.recipes) > len(found):
         axes.set_title(f"the {len(found)} best of {len(summary.recipes)} recipes", loc="left")
-    style.legend_below(axes, 2)
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.16), ncols=columns, borderaxespad=0)
     return figure
 
 

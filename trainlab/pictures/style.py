@@ -1,6 +1,7 @@
 """How pictures look, and how they become files."""
 
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,6 @@ from trainlab.config import UserError, needed
 from trainlab.store import write_atomically
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 GREY = "#808080"  # readable on white and on black
@@ -69,12 +69,14 @@ def save(figure: "Figure", path: Path) -> None:
     )
 
 
-def as_svg(figure: "Figure") -> str:
-    """The <svg> element for a page: what was drawn in `styled(GREY)` takes the page's colour."""
+def as_svg(figure: "Figure", prefix: str = "") -> str:
+    """The <svg> element for a page: what was drawn in `styled(GREY)` takes the page's colour, and
+    every id begins with the prefix, as no two elements of a page may share one."""
     text = io.StringIO()
     figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     svg = text.getvalue()
-    return svg[svg.index("<svg") :].replace(GREY, "currentColor")
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}", svg[svg.index("<svg") :])
+    return svg.replace(GREY, "currentColor")
 
 
 def line(number: int) -> dict:
@@ -88,7 +90,3 @@ def line(number: int) -> dict:
 def logarithmic(values: list[float]) -> bool:
     """Whether positive numbers differ so much that a logarithmic axis shows more."""
     return min(values, default=0) > 0 and max(values) / min(values) > 20
-
-
-def legend_below(axes: "Axes", columns: int) -> None:
-    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.16), ncols=columns, borderaxespad=0)

@@ -60,6 +60,7 @@ class Verdict(NamedTuple):
     recipes: list[dict[str, Any]]  # name, numbers (seed -> number), not_done, chance; best first
     versus: list[Versus]
     pooled: list[str]  # settings over which a seed's numbers are averaged
+    tests: int  # pairs of recipes that p is corrected for
 
 
 def contestants(
@@ -89,11 +90,13 @@ def contestants(
     ]
 
 
-def compare(recipes: Sequence[Contestant], metric: str | None = None) -> Verdict:
+def compare(
+    recipes: Sequence[Contestant], metric: str | None = None, of: int | None = None
+) -> Verdict:
     """The best against each other: paired by seed, corrected for all pairs of recipes.
 
     Which recipe is the best, and so which pairs are looked at, is only known from the numbers:
-    hence the correction for all pairs.
+    hence the correction for all pairs. `of` says among how many recipes these are the best.
     """
     if len(recipes) < 2:
         raise UserError("There is only one recipe here, and nothing to compare it with.")
@@ -113,7 +116,7 @@ def compare(recipes: Sequence[Contestant], metric: str | None = None) -> Verdict
     means = [statistics.interval(list(_by_seed(r.runs, metric).values()))[0] for r in recipes]
     order = sorted(range(len(recipes)), key=lambda i: -means[i] if higher else means[i])
     ordered = [recipes[i] for i in order]
-    best, tests = ordered[0], len(recipes) * (len(recipes) - 1) // 2
+    best, tests = ordered[0], math.comb(of or len(recipes), 2)
     found, left_out = [], []
     for other in ordered[1:]:
         comparison, without = _versus(best.runs, other.runs, metric)
@@ -148,6 +151,7 @@ def compare(recipes: Sequence[Contestant], metric: str | None = None) -> Verdict
             )
         ],
         pooled=list(pooled),
+        tests=tests,
     )
 
 
@@ -232,14 +236,14 @@ def rows(verdict: Verdict) -> list[list[str]]:
     form = form_of(statistics.interval(list(verdict.recipes[0]["numbers"].values()))[0])
     for versus in verdict.versus:
         c = versus.comparison
-        known = not math.isnan(c.low)
+        spread = math.isfinite(c.low) and math.isfinite(c.effect)  # or nothing is known of it
         table.append(
             [
                 versus.other,
                 f"{c.difference:+{form}}",
-                f"{c.low:+{form}} … {c.high:+{form}}" if known else "–",
+                f"{c.low:+{form}} … {c.high:+{form}}" if spread else "–",
                 p_text(versus.p),
-                f"{c.effect:+.2f}" if not math.isnan(c.effect) else "–",
+                f"{c.effect:+.2f}" if spread else "–",
                 _wins(c, higher_is_better(verdict.metric)),
                 versus.verdict,
             ]
@@ -278,9 +282,10 @@ def _caption(verdict: Verdict) -> str:
 
 def explained(verdict: Verdict) -> list[str]:
     """What each number says, in a line."""
-    tests = len(verdict.recipes) * (len(verdict.recipes) - 1) // 2
     paired = [versus.comparison.paired for versus in verdict.versus]
-    several = f", corrected for {tests} pairs of recipes (Holm)" if tests > 1 else ""
+    several = (
+        f", corrected for {verdict.tests} pairs of recipes (Holm)" if verdict.tests > 1 else ""
+    )
     how = (
         "signs of the pairs flipped" if all(paired)
         else "seeds dealt out anew" if not any(paired)
@@ -297,6 +302,11 @@ def explained(verdict: Verdict) -> list[str]:
         f"verdict: better where p ≤ {statistics.ALPHA}; more seeds: as many as find such a "
         "difference in four of five tries",
     ]
+    if not all(versus.enough for versus in verdict.versus):
+        lines.append(
+            "n too small: no p of so few seeds is small enough; ranks in tables assume about "
+            "normal numbers instead, and so tell apart with fewer"
+        )
     if left_out := sum(versus.left_out for versus in verdict.versus):
         lines.append(f"left out: {left_out} runs without a partner of the same seed and settings")
     return lines

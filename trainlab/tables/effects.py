@@ -58,7 +58,7 @@ def show(found: statistics.Effects | None, metric: str, console: "Console") -> N
 
     if found is None:
         raise UserError("No setting varies over at least three finished runs: nothing to tell.")
-    table = Table("choice", caption=_caption(found, metric), caption_justify="left")
+    table = Table("choice", caption=caption(metric), caption_justify="left")
     table.add_column("share", justify="right")
     table.add_column("level", overflow="fold")
     table.add_column(metric, justify="right")
@@ -84,7 +84,8 @@ def rows(found: statistics.Effects) -> list[list[str]]:
     return table
 
 
-def _caption(found: statistics.Effects, metric: str) -> str:
+def caption(metric: str) -> str:
+    """What the numbers are."""
     return (
         f"share: of the variance of {metric}, corrected for chance (ANOVA, ε²); level: its mean "
         "less that of all, ± 95 % interval; together: what combinations add; chance: seeds"

@@ -28,6 +28,7 @@ class Entry(NamedTuple):
     result: dict[str, Any]  # run_id, status, seed; then what result.json has
     reason: str | None
     folder: Path
+    time: str = ""  # of its last status: 2026-01-31T12:00:00+0000
 
     @property
     def status(self) -> str:
@@ -48,7 +49,7 @@ class Found(NamedTuple):
 def find_runs(*folders: str | Path) -> Found:
     """Every run below the folders, each once. Files that are damaged, or another program's, are
     passed over and listed."""
-    found: list[tuple[str, Entry]] = []
+    found: list[Entry] = []
     skipped: dict[Path, str] = {}
     for path in dict.fromkeys(run for folder in folders for run in _run_folders(str(folder))):
         status = read_json(file := Path(path, "status.json"))
@@ -65,10 +66,10 @@ def find_runs(*folders: str | Path) -> Found:
             continue
         head = {"run_id": status["run_id"], "status": status["status"], "seed": config.get("seed")}
         typed = status.get("overrides") or []
-        entry = Entry(config, typed, result | head, status.get("reason"), Path(path))
-        found.append((str(status.get("time", "")), entry))
-    found.sort(key=lambda one: (one[0], str(one[1].folder)))
-    return Found([entry for _, entry in found], skipped)
+        time = str(status.get("time", ""))
+        found.append(Entry(config, typed, result | head, status.get("reason"), Path(path), time))
+    found.sort(key=lambda entry: (entry.time, str(entry.folder)))
+    return Found(found, skipped)
 
 
 def _run_folders(folder: str) -> Iterator[str]:

@@ -1,6 +1,7 @@
-"""What runs have left: table, compare, effects, plot."""
+"""What runs have left: table, compare, effects, plot, report."""
 
 import json
+import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -129,6 +130,32 @@ def plot(arguments: list[str]) -> int:
     with style.styled(style.ink(path)):
         style.save(KINDS[kind](first, options.get("--x"), options.get("--y")), path)
     print(path)
+    return 0
+
+
+def report(arguments: list[str]) -> int:
+    """`trainlab report`: one HTML page of some runs; or a study's write-up."""
+    usage = "report [FOLDERS] [-o report.html] [--open]; or report --study NAME"
+    folders, options = parsed(arguments, usage, ("-o", "--study"), ("--open",))
+    if "--study" in options:
+        if folders or len(options) > 1:
+            raise UserError(f"A study's write-up has its own place. Usage: trainlab {usage}")
+        from trainlab.report import study
+
+        print(study.write(options["--study"]))
+        return 0
+    from trainlab.report import page
+
+    paths = [Path(folder) for folder in folders or ["outputs"]]
+    output = Path(options.get("-o", paths[0] / "report.html"))
+    if not output.parent.is_dir():
+        raise UserError(f"There is no folder {output.parent} to write {output.name} to.")
+    told = page.write(paths, output)
+    if not any(part.pictures for part in told.parts):
+        stderr("no pictures: `pip install trainlab[plot]` draws them")
+    print(output)
+    if "--open" in options:
+        webbrowser.open(output.resolve().as_uri())
     return 0
 
 

@@ -1,0 +1,118 @@
+"""The story as one HTML file: no network, no second file, light and dark."""
+
+import base64
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+from markupsafe import Markup
+
+from trainlab.report import story
+from trainlab.report.story import Grid, Part, Story
+from trainlab.store import write_atomically
+from trainlab.tables import compare, effects, recipes
+from trainlab.tables.runs import read
+
+_HERE = Path(__file__).parent
+_RUNS = 2000  # rows of the table of all runs
+
+
+class Drawn(NamedTuple):
+    svg: str
+    caption: str
+
+
+def write(folders: Sequence[Path], output: Path) -> Story:
+    """Write the page of all runs below some folders; gives what it tells."""
+    title = ", ".join(folder.resolve().name for folder in folders)
+    told = story.told(read(folders), title)
+    html = rendered(told, list(folders))
+    write_atomically(output, lambda beside: beside.write_text(html, encoding="utf-8"))
+    return told
+
+
+def rendered(told: Story, folders: Sequence[Path] = ()) -> str:
+    """The page's text. Whatever comes from the runs is escaped by the template."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["sortable"] = sortable
+    return environment.get_template("page.html").render(
+        story=told,
+        parts=[_part(part, number) for number, part in enumerate(told.parts)],
+        runs=story.of_runs(told.runs[:_RUNS]),
+        more=max(0, len(told.runs) - _RUNS),
+        searches=_searches(folders),
+        style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
+        script=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
+    )
+
+
+def _searches(folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """What searches have left: <name>.csv, a row per trial, and <name>.svg."""
+    found = []
+    for path in (file for folder in folders for file in sorted(folder.rglob("*.csv"))):
+        if path.name in ("runs.csv", "metrics.csv", "steps.csv"):
+            continue
+        try:
+            with open(path, newline="", encoding="utf-8") as file:
+                headings, *rows = csv.reader(file)
+        except (OSError, ValueError):
+            continue
+        if headings[:2] != ["trial", "state"]:
+            continue
+        picture = path.with_suffix(".svg")
+        # As an image, in which nothing runs: the file may be anyone's.
+        content = base64.b64encode(picture.read_bytes()).decode() if picture.is_file() else ""
+        found.append(
+            {
+                "name": f"{path.parent.name}/{path.stem}",
+                "grid": Grid(headings, rows),
+                "picture": content and f"data:image/svg+xml;base64,{content}",
+            }
+        )
+    return found
+
+
+def sortable(text: str) -> float | str:
+    """What a cell is sorted by: its first number, else its text.
+
+    >>> sortable("0.9770 ± 0.0060"), sortable("< 0.001"), sortable("adam")
+    (0.977, 0.001, 'adam')
+    """
+    for word in text.split()[:2]:
+        try:
+            return float(word.rstrip("%").replace(",", ""))
+        except ValueError:
+            if word not in ("<", ">"):
+                break
+    return text
+
+
+def _part(part: Part, number: int) -> dict[str, Any]:
+    """What the template shows of one task's runs."""
+    from trainlab.pictures import style
+
+    verdict = part.verdict
+    pictures = []
+    for picture in part.pictures:
+        with style.styled(style.GREY):
+            svg = style.as_svg(picture.draw(), f"p{number}-{picture.name}-")
+        pictures.append(Drawn(Markup(svg), picture.caption))
+    return {
+        "metric": part.summary.metric,
+        "recipes": story.of_recipes(part),
+        "caption": recipes.caption(part.summary),
+        "chances": story.of_contestants(verdict) if verdict else None,
+        "versus": story.of_versus(verdict) if verdict else None,
+        "explained": compare.explained(verdict) if verdict else [],
+        "effects": story.of_effects(part) if part.effects else None,
+        "effects_caption": effects.caption(part.summary.metric),
+        "pictures": pictures,
+    }

@@ -1,0 +1,226 @@
+"""What is told of some runs, whatever it becomes: a page or a study's write-up."""
+
+import functools
+import math
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from trainlab import schema
+from trainlab.config import options
+from trainlab.store import read_json
+from trainlab.tables import compare, effects, recipes
+from trainlab.tables.runs import Entry, Found, cell, rows
+from trainlab.tables.statistics import Effects
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_COMPARED = 12  # recipes that are compared with the best
+_COMMANDS = 8
+_NOTES = 30
+_LOG = 2**16  # characters of a log that are looked at
+
+
+class Picture(NamedTuple):
+    name: str
+    caption: str
+    draw: "Callable[[], Figure]"  # in style.styled
+
+
+class Part(NamedTuple):
+    """The runs of one task: all are worth the same metric."""
+
+    summary: recipes.Summary
+    verdict: compare.Verdict | None  # None where there is nothing to compare
+    effects: Effects | None  # None where no choice varies
+    pictures: list[Picture]
+
+
+class Story(NamedTuple):
+    title: str
+    question: str  # of the study; empty where the runs are of none
+    commands: list[str]
+    first: str  # when the first and the last run ended
+    last: str
+    counts: dict[str, int]  # status -> runs
+    parts: list[Part]
+    runs: list[Entry]  # best first
+    failures: list[tuple[Entry, str]]  # failed and diverged runs, and why
+    notes: dict[str, int]  # what was noticed while runs trained -> how many runs
+    environments: dict[str, int]  # where they were computed -> how many runs
+    skipped: dict[Path, str]  # files that could not be read
+
+    @property
+    def trainlab(self) -> str:
+        """The versions of trainlab, as pip takes one."""
+        return next(iter(self.environments), "").partition(",")[0].replace(" ", "==")
+
+
+def told(found: Found, title: str) -> Story:
+    """The story of the runs that were found."""
+    runs = found.runs
+    where = [read_json(run.folder / "env.json") for run in runs]
+    times = [run.time[:16].replace("T", " ") for run in runs]
+    return Story(
+        title=title,
+        question=_question(runs),
+        commands=list(_counted(map(_command, where)))[:_COMMANDS],
+        first=min(filter(None, times), default=""),
+        last=max(filter(None, times), default=""),
+        counts=_counted(run.status for run in runs),
+        parts=[_part(summary) for summary in recipes.summaries(runs)],
+        runs=recipes.best_first(runs),
+        failures=[(run, run.reason or "") for run in runs if run.status in ("failed", "diverged")],
+        notes=_noticed(runs),
+        environments=_counted(map(_environment, where)),
+        skipped=found.skipped,
+    )
+
+
+def _part(summary: recipes.Summary) -> Part:
+    finished = [recipe for recipe in summary.recipes if recipe.numbers[summary.metric]]
+    several = len(finished) > 1 and len({recipe.data for recipe in finished}) == 1
+    verdict = None
+    if several:
+        named = [compare.Contestant(r.name, r.runs) for r in finished[:_COMPARED]]
+        if len({contestant.name for contestant in named}) == len(named):
+            verdict = compare.compare(named, summary.metric, len(finished))
+    runs = [run for recipe in summary.recipes for run in recipe.runs]
+    found = effects.effects(runs, summary.metric) if len(summary.keys) > 1 else None
+    return Part(summary, verdict, found, _pictures(summary))
+
+
+def _pictures(summary: recipes.Summary) -> list[Picture]:
+    """Those that have something to show; none without matplotlib."""
+    finished = [recipe for recipe in summary.recipes if recipe.numbers[summary.metric]]
+    if not finished:
+        return []
+    try:
+        from trainlab.pictures import kinds
+    except ImportError:
+        return []
+    made = []
+    if any((run.folder / "metrics.csv").is_file() for run in finished[0].runs):
+        band = "mean over seeds, with its 95 % interval"
+        for metric in dict.fromkeys([summary.metric, "val_loss"]):
+            draw = functools.partial(kinds.curves, summary, None, metric)
+            made.append(Picture(f"curves-{metric}", f"{metric} over epochs: {band}", draw))
+    if len(finished) > 1:
+        draw = functools.partial(kinds.bars, summary)
+        made.append(Picture("bars", "the recipes: mean, 95 % interval, and each seed", draw))
+    levels = {key: len({recipe.settings[key] for recipe in finished}) for key in summary.keys}
+    if sum(count > 1 for count in levels.values()) >= 2 and max(levels.values()) <= 30:
+        draw = functools.partial(kinds.heatmap, summary)
+        made.append(Picture("heatmap", f"mean {summary.metric} over two settings", draw))
+    numeric = any(_is_number(recipe.settings[k]) for k in summary.keys for recipe in finished)
+    if numeric and max(levels.values()) > 4:
+        draw = functools.partial(kinds.scatter, summary)
+        made.append(Picture("scatter", f"{summary.metric} of every run", draw))
+    if len(summary.keys) >= 3:
+        draw = functools.partial(kinds.parallel, summary)
+        made.append(Picture("parallel", "every run through its settings to its metric", draw))
+    return made
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _question(runs: Sequence[Entry]) -> str:
+    """The first line of the study's file, if all runs are of one that is there."""
+    studies = {run.config.get("experiment") for run in runs}
+    file = options("experiment").get(studies.pop() or "") if len(studies) == 1 else None
+    return schema.read(file)[0] if file else ""
+
+
+def _command(where: dict[str, Any]) -> str:
+    """As it can be typed: without the path of the program."""
+    words = shlex.split(str(where.get("command", "")))
+    return shlex.join(["trainlab", *words[1:]]) if words else ""
+
+
+def _environment(where: dict[str, Any]) -> str:
+    if not where:
+        return ""
+    device = where.get("gpu") or f"{where.get('machine')}, {where.get('cores')} cores"
+    return (
+        f"trainlab {where.get('trainlab')}, torch {where.get('torch')}, "
+        f"Python {where.get('python')}, {where.get('platform')}, {device}, "
+        f"threads: {where.get('threads')}"
+    )
+
+
+def _noticed(runs: Sequence[Entry]) -> dict[str, int]:
+    """Warnings in the runs' logs, the most frequent first."""
+    found: list[str] = []
+    for run in runs:
+        try:
+            with open(run.folder / "log.txt", encoding="utf-8", errors="replace") as file:
+                lines = file.read(_LOG).splitlines()
+        except OSError:
+            continue
+        marked = (line.partition(" warning: ")[2] for line in lines)
+        found += dict.fromkeys(filter(None, marked))
+    return dict(list(_counted(found).items())[:_NOTES])
+
+
+def _counted(values: Any) -> dict[str, int]:
+    """How often each comes, without the empty one; the most frequent first."""
+    counts: dict[str, int] = {}
+    for value in values:
+        counts[value] = counts.get(value, 0) + 1
+    counts.pop("", None)
+    return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+
+# ---------------------------------------------------------------- as tables of texts
+
+
+class Grid(NamedTuple):
+    """Headings, and rows of texts."""
+
+    headings: list[str]
+    rows: list[list[str]]
+
+
+def of_recipes(part: Part) -> Grid:
+    return Grid(recipes.columns(part.summary), list(recipes.cells(part.summary)))
+
+
+def of_contestants(verdict: compare.Verdict) -> Grid:
+    """How sure it is that each recipe is the best."""
+    rows = [
+        [recipe["name"], compare.percent(recipe["chance"])]
+        for recipe in verdict.recipes
+        if not recipe["chance"] < 0.01
+    ]
+    return Grid(["recipe", "best of all"], rows)
+
+
+def of_versus(verdict: compare.Verdict) -> Grid:
+    headings = [f"{verdict.best} less", "difference", "95 % interval", "p", "d", "better in"]
+    return Grid([*headings, "verdict"], compare.rows(verdict))
+
+
+def of_effects(part: Part) -> Grid:
+    assert part.effects
+    headings = ["choice", "share", "level", part.summary.metric, "n"]
+    return Grid(headings, effects.rows(part.effects))
+
+
+def of_runs(runs: Sequence[Entry]) -> Grid:
+    """Settings, how it ended, metrics; a column for each that any run has."""
+    table = rows(runs)
+    columns = dict.fromkeys(key for row in table for key in row)
+    return Grid(list(columns), [[_text(row.get(key)) for key in columns] for row in table])
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.5g}" if isinstance(value, float) else cell(value)

@@ -1,0 +1,115 @@
+"""A study's write-up, NAME.md beside NAME.yaml: what the runs tell, between what a person wrote.
+
+What is written here stands between marks; a second writing replaces what is between them and
+nothing else. A part that somebody removed with its marks stays removed; in a file without any mark
+all parts come at the end.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from trainlab.config import UserError, nearest, options
+from trainlab.report import story
+from trainlab.report.story import Part, Picture, Story
+from trainlab.store import write_atomically
+from trainlab.tables import compare, effects, forms, recipes
+from trainlab.tables.runs import read
+
+_MARKED = re.compile(r"<!-- trainlab: ([a-z]+) -->\n.*?<!-- end -->\n?", re.S)
+
+
+def write(name: str, outputs: Path = Path("outputs")) -> Path:
+    """(Re)write a study's Markdown and pictures from its runs; gives the file.
+
+    Raises UserError where there is no such study, or no run of it.
+    """
+    studies = options("experiment")
+    if name not in studies:
+        raise UserError(f"There is no study {name}.{nearest(name, studies)}")
+    if not (outputs / name).is_dir():
+        raise UserError(f"There is no run of it yet: trainlab train experiment={name}")
+    told = story.told(read([outputs / name]), name)
+    file = _place(studies[name], name)
+    pictures = _draw(told, file)
+    parts = dict(_parts(told, pictures))
+    text = merged(file.read_text(encoding="utf-8") if file.is_file() else f"# {name}\n", parts)
+    write_atomically(file, lambda beside: beside.write_text(text, encoding="utf-8"))
+    return file
+
+
+def _place(study: Path, name: str) -> Path:
+    """Beside the study's own file where that is the user's, else in ./experiments."""
+    folder = study.resolve().parent
+    if not folder.is_relative_to(Path.cwd().resolve()):
+        folder = Path("experiments").resolve()
+        folder.mkdir(exist_ok=True)
+    return folder.relative_to(Path.cwd().resolve()) / f"{name}.md"
+
+
+def merged(text: str, parts: dict[str, str]) -> str:
+    """The text with its marked parts replaced.
+
+    >>> merged("# a\\n<!-- trainlab: table -->\\nold\\n<!-- end -->\\nMine.\\n", {"table": "new"})
+    '# a\\n<!-- trainlab: table -->\\nnew\\n<!-- end -->\\nMine.\\n'
+    """
+    marked = {
+        key: f"<!-- trainlab: {key} -->\n{part.strip()}\n<!-- end -->\n"
+        for key, part in parts.items()
+    }
+    if not _MARKED.search(text):
+        return "\n".join([text.rstrip() + "\n", *marked.values()])
+    return _MARKED.sub(lambda match: marked.get(match[1], ""), text)
+
+
+def _draw(told: Story, file: Path) -> list[tuple[Picture, str]]:
+    """The pictures as files beside the text: each with its name."""
+    drawn = []
+    for number, part in enumerate(told.parts):
+        for picture in part.pictures:
+            from trainlab.pictures import style
+
+            suffix = f"-{number + 1}" if number else ""
+            path = file.with_name(f"{file.stem}-{picture.name}{suffix}.svg")
+            with style.styled(style.ink(path)):
+                style.save(picture.draw(), path)
+            drawn.append((picture, path.name))
+    return drawn
+
+
+def _parts(told: Story, pictures: list[tuple[Picture, str]]) -> Iterator[tuple[str, str]]:
+    """Name -> Markdown."""
+    commands = "\n".join(told.commands)
+    yield "question", f"{told.question}\n\n```\n{commands}\n```"
+    yield "table", "\n".join(_table(part) for part in told.parts)
+    if compared := [_comparison(part.verdict) for part in told.parts if part.verdict]:
+        yield "comparison", "\n\n".join(compared)
+    if choices := [_choices(part) for part in told.parts if part.effects]:
+        yield "choices", "\n\n".join(choices)
+    if pictures:
+        yield "pictures", "\n\n".join(f"![{p.caption}]({name})" for p, name in pictures)
+    yield "origin", _origin(told)
+
+
+def _table(part: Part) -> str:
+    return forms.markdown(*story.of_recipes(part), recipes.caption(part.summary))
+
+
+def _comparison(verdict: compare.Verdict) -> str:
+    lines = "\n".join(f"- {line}" for line in compare.explained(verdict))
+    chances = forms.markdown(*story.of_contestants(verdict))
+    return f"{forms.markdown(*story.of_versus(verdict))}\n{chances}\n{lines}"
+
+
+def _choices(part: Part) -> str:
+    return forms.markdown(*story.of_effects(part), effects.caption(part.summary.metric))
+
+
+def _origin(told: Story) -> str:
+    counts = ", ".join(f"{count} {status}" for status, count in told.counts.items())
+    when = told.last[:10]
+    where = "; ".join(told.environments)
+    failed = "".join(
+        f"\n- {run.result['run_id']} {run.status}: {reason}" for run, reason in told.failures[:20]
+    )
+    return f"{counts} runs, {when}. {where}.{failed}"
