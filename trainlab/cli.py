@@ -294,7 +294,8 @@ def _report(outcomes: Sequence["Outcome"], sweep: bool, failures: Sequence[Excep
                 f"{outcomes[0].status}: {outcomes[0].reason}", markup=False, soft_wrap=True
             )
         print(first.path)
-        codes = {"done": 0, "diverged": DIVERGED, "stopped": INTERRUPTED, "busy": BAD_INPUT}
+        codes = {"done": 0, "paused": 0, "diverged": DIVERGED, "stopped": INTERRUPTED}
+        codes["busy"] = BAD_INPUT
         return codes.get(outcomes[0].status, FAILED)
     if not quiet:
         _show_summaries(console, first.path.parent, {outcome.run.id for outcome in outcomes})
@@ -340,9 +341,13 @@ def _ended(
         console.print(f"failed: {text}", markup=False, soft_wrap=True)
     print(folder)
     statuses = {outcome.status for outcome in outcomes}
-    if "stopped" in statuses:
+    stopped = {outcome.reason for outcome in outcomes if outcome.status == "stopped"}
+    if None in stopped:
         console.print("interrupted; the same command continues")
         return INTERRUPTED
+    for reason in stopped:
+        left = sum(outcome.reason == reason for outcome in outcomes)
+        console.print(f"{left} runs {reason}; the same command trains them", markup=False)
     return FAILED if failures or statuses & {"failed", "busy"} else 0
 
 

@@ -350,8 +350,13 @@ def shrunk(config: Config) -> Config:
 def explain(error: Exception) -> str:
     """One paragraph for an error of Hydra's: what was not found, and the nearest names."""
     text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
-    if match := re.search(r"(?:Could not load|Could not find) '(\w+)/([^']+)'", text):
+    if match := re.search(r"(?:Could not load|Could not find) '([\w/]+)/([^'/]+)'", text):
         group, option = match.groups()
+        if group == "hydra/launcher":
+            return (
+                f"There is no {group}={option}; launchers come with packages of their own: "
+                f"pip install hydra-{option.partition('_')[0]}-launcher"
+            )
         names = options(group)
         return f"There is no {group}={option}.{nearest(option, names)} Options: {', '.join(names)}."
     if match := re.search(r"(?:Could not override|In '[^']*': Could not find) '([^']+)'", text):

@@ -29,6 +29,7 @@ from trainlab.work import Job, Worker, fail, interruptible
 _WRITE_EVERY = 10.0  # seconds between two writings of runs.csv during a sweep
 _LOOK_EVERY = 0.5  # seconds between two looks at runs that another process trains
 _WORTH = 10.0  # seconds of training, for less of which no worker processes are started
+LEFT_OUT = "left out: --fail-fast ends a sweep at its first failure"  # a reason to be stopped
 _WORKER = 400e6  # bytes that a worker process takes, besides its data
 
 
@@ -57,7 +58,7 @@ class Session:
 
     def __init__(self) -> None:
         self.worker = Worker()
-        self.executors: dict[tuple, Executor] = {}
+        self.executors: dict[str, Executor] = {}
 
     def __enter__(self) -> "Session":
         return self
@@ -119,9 +120,12 @@ class Session:
         if study.is_dir() and parallel.first():
             write_runs(study)
         for job in left:
-            stopped = enough() or job.run.status().get("status") == "stopped"
-            busy = Outcome(job.run, "busy", "another process is training it")
-            outcomes[job.run.id] = Outcome(job.run, "stopped") if stopped else busy
+            if failed and not interrupted():
+                outcomes[job.run.id] = Outcome(job.run, "stopped", LEFT_OUT)
+            elif interrupted() or job.run.status().get("status") == "stopped":
+                outcomes[job.run.id] = Outcome(job.run, "stopped")
+            else:
+                outcomes[job.run.id] = Outcome(job.run, "busy", "another process is training it")
         return [outcomes[run.id] if run else None for run in made]
 
     def _show_plan(self, left: Sequence[Job], outcomes: dict[str, Outcome]) -> None:
@@ -153,7 +157,8 @@ class Session:
         self, jobs: list[Job], display: Display, interrupted: Callable[[], bool], alone: bool
     ) -> Iterator[list[Job]]:
         """Stacks of these jobs, each when it is over, wherever it was computed."""
-        executor = None if alone or not jobs else self._executor(jobs, display)
+        here = not jobs or (alone and self._is_local(jobs[0].run.config))
+        executor = None if here else self._executor(jobs, display)
         if executor is None:
             for stack in self.worker.stacks(jobs):
                 if interrupted():
@@ -172,6 +177,9 @@ class Session:
                 display.failed(error)
             yield stack
 
+    def _is_local(self, config: Config) -> bool:
+        return config["choices"]["executor"] == "local" or parallel.size() > 1
+
     def _executor(self, jobs: Sequence[Job], display: Display) -> Executor | None:
         """What computes these jobs; None for this process."""
         config = jobs[0].run.config
@@ -182,11 +190,12 @@ class Session:
                 return None
         elif workers == "auto":
             workers = len(jobs)
-        key = json.dumps([name, workers, config["executor"]])
+        key = json.dumps([name, config["executor"]])
         if key not in self.executors:
             if name == "local":
                 display.say(f"{workers} worker processes")
             self.executors[key] = build(config, "executor")(workers, _study([config]))
+        self.executors[key].workers = workers
         return self.executors[key]
 
     def _workers(self, jobs: Sequence[Job]) -> int:

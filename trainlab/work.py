@@ -234,7 +234,7 @@ def fail(runs: Iterable[Run], error: Exception, started: bool = False) -> None:
         status = run.status().get("status")
         if (started and status in FINISHED) or not run.acquire():
             continue
-        if not started and status != "running":
+        if status is None:
             run.start([])
         run.say(str(error) if known else "".join(traceback.format_exception(error)))
         reason = str(error) if known else f"{type(error).__name__}: {error}"
