@@ -139,18 +139,19 @@ def _question(runs: Sequence[Entry]) -> str:
 
 
 def _command(where: dict[str, Any]) -> str:
-    """As it can be typed: without the path of the program."""
+    """As it can be typed: without the path of the program, and with what it shows."""
     words = shlex.split(str(where.get("command", "")))
-    return shlex.join(["trainlab", *words[1:]]) if words else ""
+    return shlex.join(["trainlab", *(w for w in words[1:] if w != "-q")]) if words else ""
 
 
 def _environment(where: dict[str, Any]) -> str:
     if not where:
         return ""
-    device = where.get("gpu") or f"{where.get('machine')}, {where.get('cores')} cores"
+    device = where.get("gpu") or f"{where.get('machine')} with {where.get('cores')} cores"
+    system = str(where.get("platform")).partition("-")[0]
     return (
         f"trainlab {where.get('trainlab')}, torch {where.get('torch')}, "
-        f"Python {where.get('python')}, {where.get('platform')}, {device}, "
+        f"Python {where.get('python')}, {system}, {device}, "
         f"threads: {where.get('threads')}"
     )
 
