@@ -22,6 +22,7 @@ def blocks(document):
         "CONTRIBUTING.md",
         "docs/recipes.md",
         "docs/data.md",
+        "docs/runs.md",
         "docs/sweeps.md",
         "docs/search.md",
     ],
