@@ -16,7 +16,7 @@ import joblib
 import torch
 
 from trainlab import parallel
-from trainlab.config import Config, UserError, build, run_id
+from trainlab.config import Config, UserError, build, build_each, run_id
 from trainlab.data import free_memory
 from trainlab.executors import Executor, Local
 from trainlab.fit import due
@@ -92,6 +92,7 @@ class Session:
             if configs[0]["dry_run"]:
                 self._show_plan(left, outcomes)
                 return [None] * len(configs)
+            _check_loggers(left)
             display.skipped([outcome.run for outcome in outcomes.values()])
             written, waited, failed = time.monotonic(), False, False
 
@@ -231,6 +232,14 @@ def _few_seeds(configs: Sequence[Config]) -> list[tuple[Config, bool]]:
     """The configs, and whether to train them: of a smoke test only those of its first two seeds."""
     few = list(dict.fromkeys(config["seed"] for config in configs))[:2]
     return [(config, not config["smoke"] or config["seed"] in few) for config in configs]
+
+
+def _check_loggers(jobs: Sequence[Job]) -> None:
+    """Make each logger once: of one that is not installed, people learn before anything is
+    trained."""
+    for job in jobs:
+        for make in build_each(job.run.config, "logger").values():
+            make()
 
 
 def _left(jobs: Sequence[Job], outcomes: dict[str, Outcome], alone: bool) -> list[Job]:

@@ -197,7 +197,7 @@ def _fit(
     """Train runs that are locked, into their folders."""
     runs, config = [job.run for job in jobs], jobs[0].run.config
     states = [run.checkpoint() for run in runs] if jobs[0].place else []
-    _open(jobs, states, ready.examples)
+    _open(jobs, states, ready.examples, display)
     display.training(runs, states[0]["epoch"] if states else None)
     for warning in ready.warnings:
         display.warn(warning)
@@ -216,13 +216,19 @@ def _fit(
         run.say(status["reason"] or status["status"])
 
 
-def _open(jobs: Sequence[Job], states: Sequence[dict[str, Any]], examples: data.Data) -> None:
+def _open(
+    jobs: Sequence[Job],
+    states: Sequence[dict[str, Any]],
+    examples: data.Data,
+    display: Display,
+) -> None:
     """Make or clear the folders of runs that are about to train."""
     saved = data.saved(examples)
     for r, job in enumerate(jobs):
         if job.anew:
             job.run.clear()
-        job.run.start(*(states[r]["history"], states[r]["t"]) if states else ([],))
+        rows, step = (states[r]["history"], states[r]["t"]) if states else ([], 0)
+        job.run.start(rows, step, display.warn)
         job.run.save("data", saved, sync=False)
         job.run.say(f"resumed in epoch {states[r]['epoch'] + 1}" if states else "started")
 
