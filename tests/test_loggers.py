@@ -240,8 +240,8 @@ def test_a_logger_chosen_late_gets_what_was_before(trainlab, logger, request):
         request.getfixturevalue("made")
     arguments = ("train", "-q", *TINY, "epochs=4")
     assert trainlab(*arguments, "until=1").code == 0
-    assert trainlab(*arguments, "until=2", f"logger={logger}").code == 1
-    assert trainlab(*arguments, "until=3").code == 1
+    assert trainlab(*arguments, "until=2", f"logger={logger}").code == 0
+    assert trainlab(*arguments, "until=3").code == 0
     answer = trainlab(*arguments, f"logger={logger}")
     assert answer.code == 0
     assert_logged(logger, answer.path)
