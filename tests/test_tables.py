@@ -345,7 +345,7 @@ def test_compare_pairs_by_seed(leave, trainlab):
     assert (verdict.best, versus.other) == ("optimizer==adam", "optimizer==sgd")
     assert versus.comparison.paired
     assert versus.apart
-    assert verdict.recipes[0]["chance"] > 0.99
+    assert verdict.standings[0].chance > 0.99
     answer = trainlab("compare", "optimizer==sgd", "optimizer==adam")
     assert answer.code == 0
     assert "better" in answer.out
@@ -377,6 +377,35 @@ def test_partners_are_alike_in_all_that_both_have(leave):
     assert versus.left_out == 4
 
 
+def test_runs_that_differ_only_on_one_side_count_by_their_mean(leave):
+    for seed in range(2):
+        for rate, value in ((0.1, 0.9), (0.2, 0.7)):
+            leave("a", {"optimizer": "adam", "optimizer.lr": rate}, seed, val=value + 0.01 * seed)
+        leave("a", {"optimizer": "sgd", "optimizer.lr": 1.0}, seed, val=0.6 + 0.01 * seed)
+    found = compare.contestants(["optimizer==adam", "optimizer==sgd"], "outputs")
+    verdict = compare.compare(found)
+    assert verdict.versus[0].comparison.difference == pytest.approx(0.2)
+    assert verdict.versus[0].left_out == 0
+    assert verdict.pooled == ["optimizer.lr"]
+
+
+def test_few_common_seeds_make_no_pairs(leave):
+    for seed in range(8):
+        leave("a", {"act": "relu"}, seed=seed, val=0.9 + 0.01 * seed)
+        leave("a", {"act": "gelu"}, seed=seed + 6, val=0.5 + 0.01 * seed)
+    (versus,) = compare.compare(compare.contestants([], "outputs")).versus
+    assert not versus.comparison.paired
+    assert versus.comparison.n == (8, 8)
+
+
+def test_recipes_without_a_finished_run_are_set_aside(leave, trainlab):
+    grid(leave, {("adam", "relu"): [0.9, 0.8], ("sgd", "relu"): [0.5, 0.4]})
+    leave("a", {"optimizer": "lion"}, status="failed")
+    answer = trainlab("compare")
+    assert answer.code == 0
+    assert "without a finished run: lion" in answer.out
+
+
 def test_recipes_without_common_seeds_are_compared_unpaired(leave):
     for seed in range(5):
         leave("a", {"act": "relu"}, seed=seed, val=0.9 + 0.01 * seed)
@@ -399,18 +428,18 @@ def test_several_recipes_are_corrected_for_all_pairs(leave):
     assert worst.other == "d"
     assert worst.p == pytest.approx(6 * worst.comparison.p)
     assert any("6 pairs" in line for line in compare.explained(verdict))
-    assert sum(recipe["chance"] for recipe in verdict.recipes) == pytest.approx(1)
+    assert sum(standing.chance for standing in verdict.standings) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["outputs", "--by", "optimizer"], "only one recipe"),
-        (["act==relu", "act==tanh"], "no run of it is finished"),
+        (["outputs", "--by", "optimizer"], "Two recipes are needed"),
+        (["act==relu", "act==tanh"], "No finished run with val_accuracy is in: act==tanh"),
         (["act==relu", "act==relu"], "named twice"),
         (["act==relu", "outputs/nowhere"], "Conditions look like"),
         (["act==relu", "act==gelu", "--by", "act"], "are recipes already"),
-        (["act==relu", "act==gelu", "--metric", "val_acuracy"], "has val_acuracy"),
+        (["act==relu", "act==gelu", "--metric", "val_acuracy"], "No finished run with val_acuracy"),
     ],
 )
 def test_what_cannot_be_compared(leave, trainlab, arguments, told):

@@ -196,9 +196,9 @@ def of_recipes(part: Part) -> Grid:
 def of_contestants(verdict: compare.Verdict) -> Grid:
     """How sure it is that each recipe is the best."""
     rows = [
-        [recipe["name"], compare.percent(recipe["chance"])]
-        for recipe in verdict.recipes
-        if not recipe["chance"] < 0.01
+        [standing.name, compare.percent(standing.chance)]
+        for standing in verdict.standings
+        if not standing.chance < 0.01
     ]
     return Grid(["recipe", "best of all"], rows)
 

@@ -3,19 +3,20 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainlab.config import UserError
 from trainlab.metrics import higher_is_better
 from trainlab.tables import statistics
-from trainlab.tables.recipes import form_of, metric_of, summaries, with_interval
+from trainlab.tables.recipes import by_seed, form_of, metric_of, summaries, with_interval
 from trainlab.tables.runs import Entry, cell, read, varied
 from trainlab.tables.where import matching
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-_PAIRS = 2  # common seeds from which on recipes are compared in pairs
+_PAIRS = 2  # common seeds, at the least, for recipes to be compared in pairs
 
 
 class Contestant(NamedTuple):
@@ -54,13 +55,26 @@ class Versus(NamedTuple):
         return ("cannot be told apart" if self.enough else "n too small to tell") + more
 
 
+class Standing(NamedTuple):
+    """A recipe by itself."""
+
+    name: str
+    numbers: dict[int, float]  # by seed
+    not_done: int  # runs that failed, diverged, or go on
+    chance: float  # that it is the best of all
+
+
 class Verdict(NamedTuple):
     metric: str
-    best: str
-    recipes: list[dict[str, Any]]  # name, numbers (seed -> number), not_done, chance; best first
-    versus: list[Versus]
+    standings: list[Standing]  # best first
+    versus: list[Versus]  # the best against each other
     pooled: list[str]  # settings over which a seed's numbers are averaged
+    aside: list[str]  # recipes without a finished run
     tests: int  # pairs of recipes that p is corrected for
+
+    @property
+    def best(self) -> str:
+        return self.standings[0].name
 
 
 def contestants(
@@ -96,45 +110,37 @@ def compare(
     """The best against each other: paired by seed, corrected for all pairs of recipes.
 
     Which recipe is the best, and so which pairs are looked at, is only known from the numbers:
-    hence the correction for all pairs. `of` says among how many recipes these are the best.
+    hence the correction for all pairs. `of` says among how many recipes these are the best. Those
+    without a finished run are set aside.
     """
-    if len(recipes) < 2:
-        raise UserError("There is only one recipe here, and nothing to compare it with.")
-    for recipe in recipes:
-        if not any(entry.status == "done" for entry in recipe.runs):
-            raise UserError(f"{recipe.name}: no run of it is finished.")
     if len({recipe.name for recipe in recipes}) < len(recipes):
         raise UserError("A recipe is named twice.")
-    metric = metric or next(
-        (name for r in recipes for e in r.runs if e.status == "done" and (name := metric_of(e))),
-        "val_loss",
-    )
-    for recipe in recipes:
-        if not _numbers(recipe.runs, metric):
-            raise UserError(f"{recipe.name}: no finished run of it has {metric}.")
+    finished = (entry for recipe in recipes for entry in recipe.runs if entry.status == "done")
+    metric = metric or next(filter(None, map(metric_of, finished)), "val_loss")
+    numbers = {recipe.name: by_seed(recipe.runs, metric) for recipe in recipes}
+    aside = [name for name, of_it in numbers.items() if not of_it]
+    if len(recipes) - len(aside) < 2:
+        without = f" No finished run with {metric} is in: {', '.join(aside)}." if aside else ""
+        raise UserError(f"Two recipes are needed for a comparison.{without}")
     higher = higher_is_better(metric)
-    means = [statistics.interval(list(_by_seed(r.runs, metric).values()))[0] for r in recipes]
-    order = sorted(range(len(recipes)), key=lambda i: -means[i] if higher else means[i])
-    ordered = [recipes[i] for i in order]
-    best, tests = ordered[0], math.comb(of or len(recipes), 2)
-    found, left_out = [], []
-    for other in ordered[1:]:
-        comparison, without = _versus(best.runs, other.runs, metric)
-        found.append(comparison)
-        left_out.append(without)
-    corrected = statistics.holm([comparison.p for comparison in found], tests)
-    chances = statistics.chances_of_best([_by_seed(r.runs, metric) for r in ordered], higher)
-    pooled = {key: None for recipe in ordered for key in varied(recipe.runs)}
+    ordered = sorted(
+        (recipe for recipe in recipes if recipe.name not in aside),
+        key=lambda recipe: fmean(numbers[recipe.name].values()) * (-1 if higher else 1),
+    )
+    best, *others = ordered
+    tests = math.comb(of or len(ordered), 2)
+    found = [_versus(best.runs, other.runs, metric) for other in others]
+    corrected = statistics.holm([comparison.p for comparison, _ in found], tests)
+    chances = statistics.chances_of_best([numbers[recipe.name] for recipe in ordered], higher)
     return Verdict(
         metric=metric,
-        best=best.name,
-        recipes=[
-            {
-                "name": recipe.name,
-                "numbers": _by_seed(recipe.runs, metric),
-                "not_done": sum(entry.status != "done" for entry in recipe.runs),
-                "chance": chance,
-            }
+        standings=[
+            Standing(
+                recipe.name,
+                numbers[recipe.name],
+                sum(entry.status != "done" for entry in recipe.runs),
+                chance,
+            )
             for recipe, chance in zip(ordered, chances, strict=True)
         ],
         versus=[
@@ -144,28 +150,14 @@ def compare(
                 p,
                 comparison.least_p * tests <= statistics.ALPHA,
                 statistics.seeds_needed(comparison, tests),
-                without,
+                left_out,
             )
-            for other, comparison, p, without in zip(
-                ordered[1:], found, corrected, left_out, strict=True
-            )
+            for other, (comparison, left_out), p in zip(others, found, corrected, strict=True)
         ],
-        pooled=list(pooled),
+        pooled=list(dict.fromkeys(key for recipe in ordered for key in varied(recipe.runs))),
+        aside=aside,
         tests=tests,
     )
-
-
-def _numbers(runs: Sequence[Entry], metric: str) -> list[tuple[Entry, float]]:
-    good = ((e, e.number(metric)) for e in runs if e.status == "done")
-    return [(entry, value) for entry, value in good if value is not None]
-
-
-def _by_seed(runs: Sequence[Entry], metric: str) -> dict[int, float]:
-    """Each seed's mean: what shares a seed is no independent number."""
-    found: dict[int, list[float]] = {}
-    for entry, value in _numbers(runs, metric):
-        found.setdefault(entry.result["seed"], []).append(value)
-    return {seed: sum(values) / len(values) for seed, values in sorted(found.items())}
 
 
 def _versus(
@@ -174,33 +166,33 @@ def _versus(
     """The comparison of two recipes' runs, and how many runs it leaves out.
 
     Runs are partners if they have the same seed and are alike in every setting that both recipes
-    have values of in common.
+    have values of in common. Where fewer than half of the seeds have partners, none are pairs.
     """
-    runs = [*a, *b]
-    values = {k: [{cell(e.config.get(k)) for e in side} for side in (a, b)] for k in varied(runs)}
+    values = {
+        key: [{cell(entry.config.get(key)) for entry in side} for side in (a, b)]
+        for key in varied([*a, *b])
+    }
     shared = [key for key, (one, two) in values.items() if one & two]
 
-    def places(side: Sequence[Entry]) -> dict[tuple, tuple[Entry, float]]:
-        return {
-            (entry.result["seed"], *(cell(entry.config.get(key)) for key in shared)): (entry, value)
-            for entry, value in _numbers(side, metric)
-        }
+    def places(side: Sequence[Entry]) -> dict[tuple, list[Entry]]:
+        found: dict[tuple, list[Entry]] = {}
+        for entry in side:
+            if entry.status == "done" and entry.number(metric) is not None:
+                settings = (cell(entry.config.get(key)) for key in shared)
+                found.setdefault((entry.result["seed"], *settings), []).append(entry)
+        return found
 
-    first, second = places(a), places(b)
-    common = first.keys() & second.keys()
-    if len({place[0] for place in common}) >= _PAIRS:
-        one, two = (
-            _by_seed([side[place][0] for place in common], metric) for side in (first, second)
-        )
-        x, y = (_values(numbers) for numbers in (one, two))
-        return statistics.compare_paired(x, y), len(first) + len(second) - 2 * len(common)
-    x, y = (_values(_by_seed(side, metric)) for side in (a, b))
+    sides = places(a), places(b)
+    common = sides[0].keys() & sides[1].keys()
+    pairs = len({place[0] for place in common})
+    fewest = min(len({place[0] for place in side}) for side in sides)
+    if pairs >= max(_PAIRS, fewest / 2):
+        partners = [[run for place in common for run in side[place]] for side in sides]
+        x, y = (list(by_seed(side, metric).values()) for side in partners)
+        runs = sum(len(of_place) for side in sides for of_place in side.values())
+        return statistics.compare_paired(x, y), runs - sum(map(len, partners))
+    x, y = (list(by_seed(side, metric).values()) for side in (a, b))
     return statistics.compare_unpaired(x, y), 0
-
-
-def _values(numbers: dict[int, float]) -> list[float]:
-    """In the order of the seeds."""
-    return [numbers[seed] for seed in sorted(numbers)]
 
 
 # ---------------------------------------------------------------- shown
@@ -213,11 +205,11 @@ def show(verdict: Verdict, console: "Console") -> None:
     table = Table("recipe", caption=_caption(verdict), caption_justify="left")
     for name in (verdict.metric, "n", "not done", "best of all"):
         table.add_column(name, justify="right", overflow="fold")
-    for recipe in verdict.recipes:
-        values = list(recipe["numbers"].values())
+    for standing in verdict.standings:
+        values = list(standing.numbers.values())
         mean = with_interval(*statistics.interval(values))
-        lost = str(recipe["not_done"] or "")
-        table.add_row(recipe["name"], mean, str(len(values)), lost, percent(recipe["chance"]))
+        lost = str(standing.not_done or "")
+        table.add_row(standing.name, mean, str(len(values)), lost, percent(standing.chance))
     console.print(table)
     table = Table(f"{verdict.best} less", title_justify="left")
     for name in ("difference", "95 % interval", "p", "d", "better in"):
@@ -233,7 +225,7 @@ def show(verdict: Verdict, console: "Console") -> None:
 def rows(verdict: Verdict) -> list[list[str]]:
     """The cells of each comparison: other, difference, interval, p, d, wins, verdict."""
     table = []
-    form = form_of(statistics.interval(list(verdict.recipes[0]["numbers"].values()))[0])
+    form = form_of(fmean(verdict.standings[0].numbers.values()))
     for versus in verdict.versus:
         c = versus.comparison
         spread = math.isfinite(c.low) and math.isfinite(c.effect)  # or nothing is known of it
@@ -307,6 +299,8 @@ def explained(verdict: Verdict) -> list[str]:
             "n too small: no p of so few seeds is small enough; ranks in tables assume about "
             "normal numbers instead, and so tell apart with fewer"
         )
+    if verdict.aside:
+        lines.append(f"not compared, without a finished run: {', '.join(verdict.aside)}")
     if left_out := sum(versus.left_out for versus in verdict.versus):
         lines.append(f"left out: {left_out} runs without a partner of the same seed and settings")
     return lines
@@ -321,7 +315,7 @@ def as_dict(verdict: Verdict) -> dict[str, Any]:
     return {
         "metric": verdict.metric,
         "best": verdict.best,
-        "recipes": [{k: clean(v) for k, v in recipe.items()} for recipe in verdict.recipes],
+        "recipes": [{k: clean(v) for k, v in s._asdict().items()} for s in verdict.standings],
         "versus": [
             {k: clean(v) for k, v in versus.comparison._asdict().items()}
             | {"other": versus.other, "p_corrected": clean(versus.p), "verdict": versus.verdict}

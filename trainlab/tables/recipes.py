@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainlab.config import UserError, nearest
@@ -135,17 +136,24 @@ def _summary(entries: Sequence[Entry], keys: list[str], metric: str) -> Summary:
 
 
 def _recipe(settings: dict[str, str], members: list[Entry], metrics: Sequence[str]) -> Recipe:
-    """Runs of one seed, where others are pooled, count as one: their mean."""
-    good = [entry for entry in members if entry.status == "done"]
-    numbers: dict[str, dict[int, float]] = {}
-    for metric in metrics:
-        of_seed: dict[int, list[float]] = {}
-        for entry in good:
-            if (value := entry.number(metric)) is not None:
-                of_seed.setdefault(entry.result["seed"], []).append(value)
-        numbers[metric] = {seed: sum(v) / len(v) for seed, v in sorted(of_seed.items())}
     ended = [entry.status for entry in members if entry.status != "done"]
-    return Recipe(settings, numbers, {s: ended.count(s) for s in sorted(set(ended))}, members)
+    return Recipe(
+        settings,
+        {metric: by_seed(members, metric) for metric in metrics},
+        {status: ended.count(status) for status in sorted(set(ended))},
+        members,
+    )
+
+
+def by_seed(entries: Sequence[Entry], metric: str) -> dict[int, float]:
+    """Seed -> number of the finished runs. Runs that share a seed are no independent numbers, and
+    count as one: their mean."""
+    found: dict[int, list[float]] = {}
+    for entry in entries:
+        value = entry.number(metric) if entry.status == "done" else None
+        if value is not None:
+            found.setdefault(entry.result["seed"], []).append(value)
+    return {seed: fmean(values) for seed, values in sorted(found.items())}
 
 
 def _ranked(recipes: list[Recipe], metric: str) -> list[Recipe]:
