@@ -110,6 +110,16 @@ def test_numbers_that_do_not_vary_are_no_error():
     assert statistics.compare_paired([2] * 30, [1] * 30).low == 1
 
 
+def test_differences_that_are_alike_but_for_their_last_bits_have_no_spread():
+    """As coarse metrics give: p = 0 for two seeds would be a discovery made of rounding."""
+    a, b = {0: 0.9, 1: 0.7}, {0: 0.6, 1: 0.4}
+    d = np.array([a[s] - b[s] for s in a])
+    assert d.std() > 0
+    assert statistics.student(a, b) == 0.5
+    assert statistics.ranks([a, b]) == [1, 1]
+    assert statistics.compare_paired(list(a.values()), list(b.values())).effect == math.inf
+
+
 def test_holm_by_hand():
     assert statistics.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])

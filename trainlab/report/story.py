@@ -111,7 +111,9 @@ def _pictures(summary: recipes.Summary) -> list[Picture]:
         draw = functools.partial(kinds.bars, summary)
         made.append(Picture("bars", "the recipes: mean, 95 % interval, and each seed", draw))
     levels = {key: len({recipe.settings[key] for recipe in finished}) for key in summary.keys}
-    if sum(count > 1 for count in levels.values()) >= 2 and max(levels.values()) <= 30:
+    across = math.prod(sorted(levels.values())[-2:])
+    filled = len(finished) >= across / 2  # else most of a map would be empty
+    if sum(count > 1 for count in levels.values()) >= 2 and max(levels.values()) <= 30 and filled:
         draw = functools.partial(kinds.heatmap, summary)
         made.append(Picture("heatmap", f"mean {summary.metric} over two settings", draw))
     numeric = any(_is_number(recipe.settings[k]) for k in summary.keys for recipe in finished)

@@ -74,7 +74,7 @@ def compare_paired(a: ArrayLike, b: ArrayLike) -> Comparison:
     n = len(d)
     mean, half = interval(d)
     low, high = mean - half, mean + half
-    if n > _EXACT and d.std():
+    if n > _EXACT and _spread(d):
         found = stats.bootstrap((d,), np.mean, n_resamples=_SAMPLED, rng=np.random.default_rng(0))
         low, high = found.confidence_interval
     return Comparison(
@@ -85,7 +85,7 @@ def compare_paired(a: ArrayLike, b: ArrayLike) -> Comparison:
         high=float(high),
         p=sign_flips(d),
         least_p=2.0 ** (1 - n) if n <= _EXACT else 1 / (_SAMPLED + 1),
-        effect=_ratio(mean, d.std(ddof=1)) if n > 1 else math.nan,
+        effect=_ratio(mean, _spread(d)) if n > 1 else math.nan,
         wins=int((d > 0).sum()),
         ties=int((d == 0).sum()),
     )
@@ -147,7 +147,8 @@ def compare_unpaired(a: ArrayLike, b: ArrayLike) -> Comparison:
             ).pvalue
         )
         low, high = welch(a, b)
-        pooled = math.sqrt(((n - 1) * a.var(ddof=1) + (m - 1) * b.var(ddof=1)) / (n + m - 2))
+        squares = (n - 1) * _spread(a) ** 2 + (m - 1) * _spread(b) ** 2
+        pooled = math.sqrt(squares / (n + m - 2))
         effect = _ratio(a.mean() - b.mean(), pooled)
     both = 1 if n != m else 2  # of equal groups, the mirror image is as extreme
     least = both / all_of_them if all_of_them <= _GROUPED else 1 / (_SAMPLED + 1)
@@ -159,10 +160,16 @@ def welch(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     """95 % confidence interval of a difference of means whose variances may differ (Welch 1947)."""
     from scipy import stats
 
-    if not (a.std() or b.std()):
+    if not (_spread(a) or _spread(b)):
         return (float(a.mean() - b.mean()),) * 2
     found = stats.ttest_ind(a, b, equal_var=False).confidence_interval(1 - ALPHA)
     return float(found.low), float(found.high)
+
+
+def _spread(x: np.ndarray) -> float:
+    """Standard deviation; 0 where numbers differ in their last bits only."""
+    spread = float(x.std(ddof=1))
+    return spread if spread > 1e-12 * float(np.abs(x).max()) else 0.0
 
 
 def _ratio(difference: float, spread: float) -> float:
@@ -233,10 +240,10 @@ def student(a: dict[int, float], b: dict[int, float]) -> float:
     paired = a.keys() == b.keys()
     if paired:
         d = np.array([a[seed] - b[seed] for seed in a])
-        error, freedom, difference = d.std(ddof=1) / math.sqrt(len(d)), len(d) - 1, d.mean()
+        error, freedom, difference = _spread(d) / math.sqrt(len(d)), len(d) - 1, d.mean()
     else:
         x, y = (np.fromiter(group.values(), float) for group in (a, b))
-        u, v = x.var(ddof=1) / len(x), y.var(ddof=1) / len(y)
+        u, v = _spread(x) ** 2 / len(x), _spread(y) ** 2 / len(y)
         error, difference = math.sqrt(u + v), x.mean() - y.mean()
         spread = u**2 / (len(x) - 1) + v**2 / (len(y) - 1)
         freedom = (u + v) ** 2 / spread if spread else len(x) + len(y) - 2
