@@ -167,7 +167,8 @@ def train(arguments: list[str]) -> int:
                     "instead."
                 )
             session = session or Session()
-            results = session.train(configs)
+            # Hydra's other launchers hand over a sweep run by run.
+            results = session.train(configs, whole=several or not sweep)
         except Exception as error:
             if os.getpid() != parent:  # another launcher's process: this is its only way to tell us
                 raise
