@@ -13,10 +13,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from trainlab import cli, plans, watch
+from trainlab import cli, plans
 from trainlab.config import UserError
 from trainlab.store import HOST
-from trainlab.watch import gather, picture
+from trainlab.watch import folder as folders
+from trainlab.watch import frame as frames
+from trainlab.watch.frame import gather
+from trainlab.watch.picture import picture
 
 STUDY = Path("outputs/s")
 SWEEP = ("-m", "act=relu,tanh", "seed=0,1", "max_examples=200", "arch.hidden=[8]", "device=cpu")
@@ -81,9 +84,9 @@ def test_a_frame_by_hand(leave, plan):
     # 4 runs and 3 of 4 epochs took 95 s: 20 s each; 3.25 are left
     assert frame.share == pytest.approx(4.75 / 8)
     assert (frame.elapsed, frame.left) == (95, pytest.approx(65))
-    assert frame.running == [watch.Running("selu seed=0", 3, 4, "val_loss", 0.6, 0.4, None)]
-    assert frame.best == [watch.Best("relu", "val_accuracy", [0.7, 0.9])]
-    assert frame.troubles == [watch.Trouble("failed", "gelu seed=0", "ValueError: no")]
+    assert frame.running == [frames.Running("selu seed=0", 3, 4, "val_loss", 0.6, 0.4, None)]
+    assert frame.best == [frames.Best("relu", "val_accuracy", [0.7, 0.9])]
+    assert frame.troubles == [frames.Trouble("failed", "gelu seed=0", "ValueError: no")]
     assert not frame.over
 
 
@@ -207,8 +210,8 @@ def test_only_what_has_changed_is_read(leave, plan, monkeypatch):
     plan(*[run.name for run in runs], goes.name)
     known, read = {}, []
     gather(STUDY, known)
-    monkeypatch.setattr(watch, "read_json", lambda path: read.append(path) or {})
-    monkeypatch.setattr(watch.Folder, "_read_row", lambda *_: read.append("row"))
+    monkeypatch.setattr(folders, "read_json", lambda path: read.append(path) or {})
+    monkeypatch.setattr(folders.Folder, "_read_row", lambda *_: read.append("row"))
     frame = gather(STUDY, known)
     assert frame.counts == {"done": 3, "running": 1}
     assert read == []
@@ -263,7 +266,7 @@ def test_folders_that_are_empty_or_missing(trainlab, folder, leave):
     assert "begins a sweep" in answer.err
     assert "Usage" in trainlab("watch", "a", "b").err
     with pytest.raises(UserError):
-        watch.newest(Path("nowhere"))
+        frames.newest(Path("nowhere"))
 
 
 def test_the_study_that_changed_last_is_watched(leave, trainlab):

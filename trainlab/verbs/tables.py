@@ -166,10 +166,10 @@ def watch(arguments: list[str]) -> int:
     if len(folders) > 1:
         raise UserError(f"Usage: trainlab {usage}")
     try:
-        from trainlab import watch as watching
+        from trainlab.watch import frame, picture
 
-        study = watching.newest(Path(folders[0] if folders else "outputs"))
-        watching.watch(study, stdout(), "--once" in options)
+        study = frame.newest(Path(folders[0] if folders else "outputs"))
+        picture.watch(study, stdout(), "--once" in options)
     except KeyboardInterrupt:  # how one leaves; the sweep goes on
         pass
     return 0
