@@ -64,11 +64,11 @@ def _counts(frame: Frame) -> Text:
 
 def _times(frame: Frame) -> Text:
     told, style = f"elapsed {_duration(frame.elapsed)}, left {_duration(frame.left)}", ""
+    after = "" if frame.elapsed is None else f" after {_duration(frame.elapsed)}"
     if frame.over and frame.ended >= (frame.total or sum(frame.counts.values())):
-        told, style = f"finished after {_duration(frame.elapsed)}", "green"
+        told, style = f"finished{after}", "green"
     elif frame.over:
-        told = f"ended after {_duration(frame.elapsed)}, unfinished; the same command continues"
-        style = "yellow"
+        told, style = f"ended{after}, unfinished; the same command continues", "yellow"
     return Text(told, style, no_wrap=True, overflow="ellipsis")
 
 
