@@ -291,7 +291,7 @@ def test_a_real_sweep_from_another_process(trainlab, trainlab_process, folder):
     assert "0/4 runs" in answer.out
     assert "running" in answer.out
     assert "val_loss" in answer.out
-    assert "trainlab train act=relu,tanh seed=0,1" in answer.out
+    assert "trainlab train -m act=relu,tanh seed=0,1" in answer.out
     assert "\x1b" not in answer.out
     process.communicate(timeout=100)
     assert process.returncode == 0

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import filelock
 
+from trainlab.config import UserError
 from trainlab.store import HOST, lives, read_json, write_atomically
 
 _DAY = 86400.0
@@ -72,7 +73,13 @@ def note(
 
     A search says its `total` and `metric` first; then each of its batches is added to those before.
     """
-    study.mkdir(parents=True, exist_ok=True)
+    try:
+        study.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"The folder {study} cannot be written: {error.strerror or error}. Choose another "
+            "place with output_dir=…"
+        ) from error
     with filelock.FileLock(study / ".sweep.lock"):
         me, before = (os.getpid(), HOST), read(study)
         now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
@@ -99,7 +106,8 @@ def _kept(plan: Plan) -> bool:
 
 
 def _command() -> str:
-    """What was typed; Hydra has taken the verb away."""
-    program = Path(sys.argv[0]).stem
-    ours = program in ("trainlab", "__main__")
-    return shlex.join(["trainlab", "train", *sys.argv[1:]] if ours else [program, *sys.argv[1:]])
+    """What was typed; before a sweep's first job Hydra has the verb taken away."""
+    program, words = Path(sys.argv[0]).stem, sys.argv[1:]
+    if program in ("trainlab", "__main__"):
+        return shlex.join(["trainlab", "train", *(word for word in words if word != "train")])
+    return shlex.join([program, *words])
