@@ -33,6 +33,7 @@ trainlab: which recipe, and why?
   trainlab effects [FOLDERS]              which choice of a sweep matters
   trainlab report [FOLDERS] [--open]      all of it as one HTML page; --study NAME: a write-up
   trainlab plot [FOLDERS] --kind curves|bars|heatmap|scatter|parallel [-o FILE.png|svg|pdf]
+  trainlab watch [FOLDER] [--once]        a running sweep, from another terminal
 
   trainlab train optimizer=adam act=gelu
   trainlab train -m optimizer=sgd,adam act=relu,gelu 'seed=range(5)'
@@ -58,6 +59,7 @@ VERBS = {
     "effects": "verbs.tables.effects",
     "plot": "verbs.tables.plot",
     "report": "verbs.tables.report",
+    "watch": "verbs.tables.watch",
 }
 
 # Exit codes scripts rely on.
@@ -167,7 +169,8 @@ def train(arguments: list[str]) -> int:
                     "instead."
                 )
             session = session or Session()
-            results = session.train(configs)
+            # Hydra's other launchers hand over a sweep run by run.
+            results = session.train(configs, whole=several or not sweep)
         except Exception as error:
             if os.getpid() != parent:  # another launcher's process: this is its only way to tell us
                 raise

@@ -15,7 +15,7 @@ from pathlib import Path
 import joblib
 import torch
 
-from trainlab import parallel
+from trainlab import parallel, plans
 from trainlab.config import Config, UserError, build, build_each, run_id
 from trainlab.data import free_memory
 from trainlab.executors import Executor, Local
@@ -71,11 +71,12 @@ class Session:
         for executor in self.executors.values():
             executor.close()
 
-    def train(self, configs: Sequence[Config]) -> list[Outcome | None]:
+    def train(self, configs: Sequence[Config], whole: bool = True) -> list[Outcome | None]:
         """Train every config that is not trained yet; their outcomes, in the order given.
 
         A single config that cannot be trained raises its error; in a sweep it is listed and the
-        others go on. None stands for a config that a smoke test leaves out.
+        others go on. None stands for a config that a smoke test leaves out. `whole` says that the
+        command does not train others besides.
         """
         study, alone = _study(configs), len(configs) == 1
         made = [self._run(c, alone) if few else None for c, few in _few_seeds(configs)]
@@ -93,6 +94,11 @@ class Session:
                 self._show_plan(left, outcomes)
                 return [None] * len(configs)
             _check_loggers(left)
+            # What is wrong with a single config is found later, and then no folder was made.
+            if whole and parallel.first() and (study.is_dir() or not alone):
+                shares = {job.run.id: _share(job, outcomes) for job in jobs}
+                again = {job.run.id: plans.mark(job.found) for job in left if job.found}
+                plans.note(study, shares, again, [job.run.config["overrides"] for job in jobs])
             display.skipped([outcome.run for outcome in outcomes.values()])
             written, waited, failed = time.monotonic(), False, False
 
@@ -218,6 +224,13 @@ def _line(run: Run) -> str:
     """A run as it was asked for."""
     typed = (text for text in run.config["overrides"] if not text.startswith("dry_run="))
     return f"{run.id}  {' '.join(typed)}"
+
+
+def _share(job: Job, outcomes: dict[str, Outcome]) -> float:
+    """How much of a run is done."""
+    if job.run.id in outcomes:
+        return 1.0
+    return job.place[0] / job.run.config["epochs"] if job.place else 0.0
 
 
 def _study(configs: Sequence[Config]) -> Path:

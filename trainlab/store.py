@@ -19,6 +19,7 @@ import os
 import platform
 import shlex
 import shutil
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -38,6 +39,7 @@ Row = dict[str, float]
 
 # A run in one of these states is finished: the same command does not train it again.
 FINISHED = ("done", "diverged")
+HOST = socket.gethostname()
 
 
 def write_atomically(path: Path, write: Callable[[Path], None], sync: bool = True) -> None:
@@ -71,6 +73,22 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def lives(pid: int, host: str) -> bool | None:
+    """Whether a process still runs; None where that cannot be told: on another machine.
+
+    A run's lock would tell too, but whoever tries it keeps the trainer from it for that moment.
+    """
+    if host != HOST or os.name == "nt":  # where asking for a process ends it
+        return None
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 class Run:
@@ -182,8 +200,8 @@ class Run:
     def set_status(self, status: str, reason: str | None = None) -> None:
         if status != "running":
             self._end(status)
-        entry = {"run_id": self.id, "status": status, "reason": reason, "pid": os.getpid()}
-        entry |= {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+        entry = {"run_id": self.id, "status": status, "reason": reason}
+        entry |= {"pid": os.getpid(), "host": HOST, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
         entry |= {"overrides": self.config["overrides"], "config": flat(self.config)}
         _write_json(self.path / "status.json", entry)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from trainlab import plans
 from trainlab.config import (
     NOT_IDENTITY,
     Config,
@@ -94,7 +95,7 @@ class Search:
         launch: Launch,
     ):
         self.sampler, self.settings, self.space, self.config = sampler, settings, varied, config
-        self.launch, self.launched = launch, 0
+        self.launch, self.launched, self.planned = launch, 0, False
         self.metric = _metric(config, settings)
         how = settings["direction"]
         self.higher = higher_is_better(self.metric) if how == "auto" else how == "maximize"
@@ -109,11 +110,13 @@ class Search:
 
     def run(self) -> report.Found:
         why = None
-        most = min(self.settings["trials"], _SMOKE) if self.config["smoke"] else None
+        most = self.settings["trials"]
+        most = min(most, _SMOKE) if self.config["smoke"] else most
         with self._trials() as self.trials:
             try:
-                while batch := self.trials.next(self._size, most or self.settings["trials"]):
+                while batch := self.trials.next(self._size, most):
                     self._check_metric(batch[0])
+                    self._plan(most)
                     self._tell(batch, self._trained(batch))
                     report.write(found := self._found())
                     self._say(report.progress(found, batch))
@@ -197,6 +200,15 @@ class Search:
         (first,) = self._launched([[*job, "until=1"]])
         if first.path:
             worth(Path(first.path), self.metric, self.higher)
+
+    def _plan(self, most: int) -> None:
+        """Say once how many runs it will be, to those who watch."""
+        if self.planned or self.config["dry_run"]:
+            return
+        self.planned = True
+        ended = sum(trial.state.is_finished() for trial in self.trials.all())
+        runs = (most - ended) * max(1, len(self.space.seeds))
+        plans.note(self._folder, {}, {}, [], runs, self.metric)
 
     def _tell(self, batch: "Sequence[FrozenTrial]", results: list[Result]) -> None:
         """A diverged trial is told as the worst there is, so that samplers keep away from there."""
