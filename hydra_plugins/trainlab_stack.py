@@ -54,6 +54,7 @@ class GridSweeper(BasicSweeper):
 
     def __init__(self, mode: str | None, max_batch_size: int | None, params: Any) -> None:
         super().__init__(max_batch_size, params)
+        self.grid = mode is not None  # or no search at all
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
@@ -66,9 +67,8 @@ class GridSweeper(BasicSweeper):
         from trainlab.search.space import enumerable
 
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        overrides = enumerable(
-            parser.parse_overrides([*self._parse_config(), *arguments]), self.config
-        )
+        typed = parser.parse_overrides([*self._parse_config(), *arguments])
+        overrides = enumerable(typed, self.config, self.grid)
         returns: list[Sequence[JobReturn]] = []
         for batch in self.split_arguments(overrides, self.max_batch_size):
             returns.append(self.launcher.launch(batch, initial_job_idx=sum(map(len, returns))))

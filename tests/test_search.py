@@ -266,6 +266,7 @@ BAD = [
     (["search=tpe", LR, "seed=interval(0,3)"], "seeds are not searched, but listed"),
     (["search=grid", LR], "an interval has no grid"),
     (["search=grid", "act=relu,gelu", "search.halving=successive"], "a grid is all"),
+    (["-m", "act=relu,gelu", "search.seeds=2"], "there is no search"),
     (["search=cmaes", "act=relu,gelu"], "Use search=tpe or"),
     (["search=tep", LR], "Did you mean tpe"),
     (["search=tpe", LR, "search.metric=test_accuracy"], "Use val_accuracy"),
@@ -739,15 +740,20 @@ def test_the_best_trials_command_finds_its_run_there(trainlab, extra):
     assert "epoch 1/" not in again.err
 
 
-def test_a_studys_command_does_not_search_again(trainlab, folder):
+@pytest.mark.parametrize(
+    ("more", "extra"),
+    [("", []), ("  seeds: 2\n", []), ("  halving: successive\n", ["seed=0,1"])],
+    ids=["plain", "seeds", "halving"],
+)
+def test_a_studys_command_does_not_search_again(trainlab, folder, more, extra):
     study = folder / "conf" / "experiment" / "mine.yaml"
     study.parent.mkdir(parents=True)
     study.write_text(
         "# @package _global_\n# What is best?\ndefaults:\n  - override /search: random\n\n"
-        "search:\n  trials: 3\nmax_examples: 100\nepochs: 1\nhydra:\n  mode: MULTIRUN\n"
-        "  sweeper:\n    params:\n      optimizer.lr: interval(0.01,0.1)\n"
+        f"search:\n  trials: 3\n{more}max_examples: 100\nepochs: 1\nhydra:\n"
+        "  mode: MULTIRUN\n  sweeper:\n    params:\n      optimizer.lr: interval(0.01,0.1)\n"
     )
-    answer = trainlab("train", "experiment=mine")
+    answer = trainlab("train", "experiment=mine", *extra)
     assert answer.code == 0, answer.err
     again = trainlab(*shlex.split(answer.err.strip().splitlines()[-1])[1:])
     assert again.code == 0, again.err

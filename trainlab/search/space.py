@@ -76,13 +76,16 @@ def read(overrides: "Sequence[Override]", seeds: int, varied: bool = True) -> Sp
     return Space(fixed, parameters, typed, _seeds(seed, seeds))
 
 
-def enumerable(overrides: "Sequence[Override]", config: Any) -> "list[Override]":
-    """The overrides of a sweep over all combinations; the last one of each key counts."""
+def enumerable(overrides: "Sequence[Override]", config: Any, grid: bool) -> "list[Override]":
+    """The overrides of a sweep over all combinations; the last one of each key counts.
+
+    Only a `grid` is a search; without one, what a study says of its search is not asked for.
+    """
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     latest = {override.get_key_element(): override for override in overrides}
     settings = config.search
-    if settings.halving != "none":
+    if grid and settings.halving != "none":
         raise UserError(
             f"search.halving={settings.halving} leaves out what falls behind, and a grid is all "
             "combinations. Use search=random or another search."
@@ -93,7 +96,12 @@ def enumerable(overrides: "Sequence[Override]", config: Any) -> "list[Override]"
                 f"{override.input_line}: an interval has no grid. Use a range or a choice, as in "
                 f"'{key}=choice(0.001,0.01,0.1)', or search=random, or another search."
             )
-    seeds = _seeds(latest.get("seed"), settings.seeds)
+        if key.startswith("search.") and not grid:
+            raise UserError(
+                f"{override.input_line}: there is no search. Choose one, as in search=tpe; "
+                "search=grid tries all combinations."
+            )
+    seeds = _seeds(latest.get("seed"), settings.seeds if grid else 1)
     if seeds and "seed" not in latest:
         listed = ",".join(text.partition("=")[2] for text in seeds)
         (latest["seed"],) = OverridesParser.create().parse_overrides([f"seed={listed}"])
