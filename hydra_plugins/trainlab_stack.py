@@ -73,7 +73,8 @@ class GridSweeper(BasicSweeper):
         for batch in self.split_arguments(overrides, self.max_batch_size):
             returns.append(self.launcher.launch(batch, initial_job_idx=sum(map(len, returns))))
         # A launcher of other processes has its results only here.
-        self.task_function(Swept([returned(job) for jobs in returns for job in jobs]))
+        if not self.config.dry_run:
+            self.task_function(Swept([returned(job) for jobs in returns for job in jobs]))
         return returns
 
 
@@ -97,16 +98,16 @@ class SearchSweeper(Sweeper):
 
         parser = OverridesParser.create(config_loader=self.loader)
         texts = [f"{key}={value}" for key, value in self.params.items()]
-        self.task_function(
-            search(
-                parser.parse_overrides([*texts, *arguments]),
-                self.launcher.launch,
-                self.loader,
-                self.config,
-                self.sampler,
-                self.official,
-            )
+        found = search(
+            parser.parse_overrides([*texts, *arguments]),
+            self.launcher.launch,
+            self.loader,
+            self.config,
+            self.sampler,
+            self.official,
         )
+        if found:
+            self.task_function(found)
 
 
 class StackLauncher(Launcher):

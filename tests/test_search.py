@@ -22,6 +22,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from trainlab.config import UserError
 from trainlab.search import halving, space, trials
 from trainlab.search.halving import brackets, rungs, survivors
+from trainlab.search.score import RunFailed, failed
 
 TINY = ("-q", "max_examples=100", "epochs=1", "arch.hidden=[4]")
 LR = "optimizer.lr=tag(log,interval(1e-4,1e-1))"
@@ -273,6 +274,11 @@ BAD = [
     (["search=tpe", LR, "search.halving=hyperband", "epochs=range(1,5)"], "shares out the epochs"),
     (["search=tpe", "epochs=range(5,5)"], "empty"),
     (["search=tpe", LR, "search.trials=1,2"], "cannot be searched"),
+    (["search=tpe", LR, "search.name=a/b"], "must be a plain file name"),
+    (["search=tpe", LR, "search.name=../x", "search.storage=sqlite"], "must be a plain file name"),
+    (["search=tpe", LR, "search.name=''"], "must be a plain file name"),
+    (["hydra/sweeper=tpe", LR, "hydra.sweeper.study_name=.."], "must be a plain file name"),
+    (["search=tpe", LR, "search.name=runs"], "the table of all runs"),
     (["search=tpe", "optimizer.lr=choice()"], "optimizer.lr=choice()"),
 ]
 
@@ -405,6 +411,62 @@ def test_another_search_under_the_same_name_is_refused(trainlab, launcher):
     assert trainlab(*first, "device=cpu", "epochs=3", "search.trials=5", "search=random").code == 0
 
 
+def test_another_search_in_memory_does_not_replace_the_first_ones_files(trainlab, launcher):
+    first = ("train", "search=random", "search.trials=4", LR)
+    assert trainlab(*first).code == 0
+    rows = table()
+    for change, message in (
+        (["act=relu,gelu"], "act was not there and is relu,gelu"),
+        (["search=tpe"], "search was random and is tpe"),
+        (["search.seed=1"], "search.seed was 0 and is 1"),
+    ):
+        for more in [], ["--dry-run"]:
+            answer = trainlab(*first, *change, *more)
+            assert answer.code == 2, answer.err
+            assert message in answer.err
+            assert table() == rows
+    assert trainlab(*first, "search.trials=6").code == 0
+    assert trainlab(*first, "search=tpe", "search.name=model").code == 0
+    assert trainlab(*first, "search=tpe", "fresh=true").code == 0
+    assert trainlab(*first, "search=tpe").code == 0
+
+
+@pytest.mark.parametrize("storage", ["memory", "sqlite", "journal"])
+def test_retry_tries_failed_trials_again(trainlab, launcher, storage):
+    command = (
+        "train", "search=tpe", "search.trials=12", "search.batch=6", LR, BETA,
+        f"search.storage={storage}",
+    )  # fmt: skip
+    assert trainlab(*command, "study=whole").code == 0
+    broken = [True]
+
+    def sometimes(job):
+        if broken[0] and 0.3 < float(values(job)["optimizer.beta1"]) < 0.6:
+            return failed(RunFailed("no space left", "outputs/runs/0123456789"))
+        return bowl(job)
+
+    launcher.objective = sometimes
+    answer = trainlab(*command)
+    assert answer.code == 1
+    lost = [row["trial"] for row in table() if row["state"] == "failed"]
+    assert lost
+    assert f"{len(lost)} failed" in answer.err
+    assert "retry=true" in answer.err
+    broken[0] = False
+    if storage != "memory":  # where no trial is kept, their runs are found failed
+        launcher.launches = []
+        assert trainlab(*command).code == 1
+        assert not launcher.launches
+    before = {row["trial"]: row["optimizer.lr"] for row in table()}
+    answer = trainlab(*command, "retry=true")
+    assert answer.code == 0, answer.err
+    rows = table()
+    assert [row["state"] for row in rows] == ["done"] * 12
+    if storage != "memory":
+        assert {row["trial"]: row["optimizer.lr"] for row in rows} == before
+        assert len(launcher.launches) == len({int(trial) // 6 for trial in lost})
+
+
 @pytest.mark.parametrize(("storage", "suffix"), [("sqlite", "db"), ("journal", "journal")])
 def test_a_corrupt_storage(trainlab, launcher, folder, storage, suffix):
     command = ("train", "search=tpe", "search.trials=4", f"search.storage={storage}", LR)
@@ -519,13 +581,13 @@ def test_a_trial_is_the_mean_over_its_seeds(trainlab, launcher):
 
 def test_higher_is_better_where_the_metric_says_so(trainlab, launcher):
     command = ("train", "search=random", "search.trials=9", LR)
-    for extra, best in (
-        (["stop.monitor=val_accuracy"], max),
-        (["stop.monitor=val_accuracy", "search.direction=minimize"], min),
-        ([], min),
+    for name, extra, best in (
+        ("a", ["stop.monitor=val_accuracy"], max),
+        ("b", ["stop.monitor=val_accuracy", "search.direction=minimize"], min),
+        ("c", [], min),
     ):
         launcher.launches = []
-        answer = trainlab(*command, *extra)
+        answer = trainlab(*command, f"search.name={name}", *extra)
         number = launcher.jobs.index(best(launcher.jobs, key=bowl))
         assert f"best trial: {number}," in answer.err
 
@@ -591,11 +653,57 @@ def test_minutes_end_a_search(trainlab, launcher):
     assert 16 <= len(table()) < 100
 
 
-def test_a_dry_run_shows_the_first_batch(trainlab, folder):
-    answer = trainlab("train", "search=tpe", LR, "--dry-run", "search.storage=sqlite")
+@pytest.mark.parametrize("storage", ["memory", "sqlite", "journal"])
+def test_a_dry_run_shows_the_first_batch_that_is_not_trained(trainlab, folder, storage):
+    command = (
+        "train", "search=tpe", *TINY, "search.startup=3", LR, f"search.storage={storage}",
+        "search.metric=val_accuracy",
+    )  # fmt: skip
+    answer = trainlab(*command, "search.trials=8", "--dry-run")
     assert answer.code == 0, answer.err
-    assert "10 runs to train" in answer.out
-    assert not list(folder.rglob("*.db"))
+    assert "3 runs to train" in answer.out
+    assert answer.out.endswith("then 5 trials that depend on these\n")
+    assert list(folder.iterdir()) == []
+    assert trainlab(*command, "search.trials=3").code == 0
+    before = contents(folder)
+    answer = trainlab(*command, "search.trials=6", "--dry-run")
+    assert answer.code == 0, answer.err
+    assert "3 runs to train" in answer.out
+    assert "that depend on" not in answer.out
+    answer = trainlab(*command, "search.trials=3", "--dry-run")
+    assert answer.out.endswith("all 3 trials have ended\n")
+    answer = trainlab(*command, "search.trials=3", "act=relu,gelu", "--dry-run")
+    assert answer.code == 2
+    assert "act was not there and is relu,gelu" in answer.err
+    trainlab(*command, "search.trials=3", "act=relu,gelu", "fresh=true", "--dry-run")
+    assert contents(folder) == before
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_dry_run_goes_on_rung_by_rung(trainlab, folder):
+    command = (
+        "train", "search=random", "search.trials=4", *TINY[:2], TINY[3], "-q", "epochs=4", LR,
+        "search.halving=successive", "search.reduction=2",
+    )  # fmt: skip
+    answer = trainlab(*command, "--dry-run")
+    assert "4 runs to train" in answer.out
+    assert answer.out.count("until=1") == 4
+    assert trainlab(*command).code == 0
+    before = contents(folder)
+    answer = trainlab(*command, "--dry-run")
+    assert answer.out.endswith("all 4 trials have ended\n")
+    assert contents(folder) == before
+
+
+def test_a_dry_run_does_not_descend(trainlab, folder):
+    answer = trainlab("train", *GRADIENT, "optimizer.lr=0.01", "--dry-run")
+    assert answer.code == 0, answer.err
+    assert "one run to train, along the gradient" in answer.out
+    assert "→" not in answer.err
+    assert list(folder.iterdir()) == []
 
 
 def test_a_smoke_test_is_small(trainlab):

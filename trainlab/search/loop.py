@@ -1,6 +1,7 @@
 """The search: ask for a batch of trials, train it in one launch (or rung by rung), tell."""
 
 import math
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 Launch = Callable[..., Sequence[Any]]  # (job_overrides, initial_job_idx) -> JobReturns
+_FILE_NAME = re.compile(r"\w[\w.+-]{0,99}")
 _SMOKE = 4  # trials of a smoke test
 _LOOK_EVERY = 1.0  # seconds between two looks at a run that another process trains
 # hydra-optuna-sweeper's name of a setting -> ours
@@ -44,8 +46,8 @@ def search(
     master: Any,
     sampler: str,
     official: Mapping[str, Any],
-) -> report.Found:
-    """Try what is not tried yet, and tell what was found.
+) -> report.Found | None:
+    """Try what is not tried yet, and tell what was found; a dry run only says what it would try.
 
     `launch` trains jobs (lists of overrides) and gives what each is worth; `loader` and `master`
     are what Hydra composes jobs with.
@@ -55,8 +57,12 @@ def search(
     jobs = [[*job, *varied.seeds[:1]] for job in varied.corners()]
     config = compose_jobs(loader, master, jobs)[0]  # what is wrong with any is said here
     if sampler == "gradient":
+        if config["dry_run"]:
+            print("one run to train, along the gradient; then at most 3 trials that depend on it")
+            return None
         varied, settings = _descended(varied, settings, config)
-    return Search(sampler, settings, varied, config, launch).run()
+    made = Search(sampler, settings, varied, config, launch)
+    return made.plan() if config["dry_run"] else made.run()
 
 
 def _descended(
@@ -71,7 +77,7 @@ def _descended(
     )
     parameters = gradient.parameters(given)
     fixed = [text for text in point.fixed if text.partition("=")[0] not in parameters]
-    typed = dict.fromkeys(parameters, "descended")
+    typed = {key: f"descended from {value}" for key, value in given[0].items()}
     return (
         point._replace(fixed=fixed, parameters=parameters, typed=typed),
         settings | {"given": given, "trials": len(given)},
@@ -109,13 +115,12 @@ class Search:
 
     def run(self) -> report.Found:
         why = None
-        most = min(self.settings["trials"], _SMOKE) if self.config["smoke"] else None
         with self._trials() as self.trials:
             try:
-                while batch := self.trials.next(self._size, most or self.settings["trials"]):
+                while batch := self.trials.next(self._size, self._most):
                     self._check_metric(batch[0])
                     self._tell(batch, self._trained(batch))
-                    report.write(found := self._found())
+                    self._write(found := self._found())
                     self._say(report.progress(found, batch))
                     if self._late():
                         why = f"{self.settings['minutes']:g} minutes are over"
@@ -124,8 +129,30 @@ class Search:
                 why = ""
             found = self._found(why)
             if found.done:
-                report.write(found)
+                self._write(found)
             return found
+
+    def plan(self) -> None:
+        """List the first launch that has something to train: the rest depends on what it is
+        worth."""
+        with self._trials() as self.trials:
+            try:
+                while batch := self.trials.next(self._size, self._most):
+                    self._tell(batch, self._trained(batch))
+            except _Ended:
+                if rest := self._most - len(self.trials.all()):
+                    print(f"then {rest} trials that depend on these")
+            else:
+                print(f"all {len(self.trials.all())} trials have ended")
+
+    @property
+    def _most(self) -> int:
+        most = self.settings["trials"]
+        return min(most, _SMOKE) if self.config["smoke"] else most
+
+    def _write(self, found: report.Found) -> None:
+        report.write(found)
+        self.trials.note()
 
     # ------------------------------------------------------------ one batch
 
@@ -183,7 +210,8 @@ class Search:
             scores = [returned(job) for job in self.launch(jobs, initial_job_idx=self.launched)]
             self.launched += len(jobs)
             states = {score.status for score in scores if score is not None}
-            if not states or "stopped" in states:
+            planned = self.config["dry_run"] and None in scores
+            if not states or "stopped" in states or planned:
                 raise _Ended
             if "busy" not in states:
                 return scores
@@ -209,7 +237,7 @@ class Search:
         for trial, result in zip(batch, results, strict=True):
             value = {"failed": None, "diverged": worst}.get(result.state, result.value)
             self.trials.tell(trial, result.facts(), value, samplers.knows_pruned(self.sampler))
-            if result.state == "pruned":
+            if result.state == "pruned" and not self.config["dry_run"]:
                 for run in result.runs:
                     set_pruned(Path(run.path), result.reason)
 
@@ -233,15 +261,17 @@ class Search:
             "seeds": self.space.seeds,
             "halving": "none" if s["halving"] == "none" else rungs,
         }
-        if self.config["dry_run"]:
-            s = s | {"storage": "memory"}
+        if s["storage"] == "memory":  # elsewhere other samplers go on with the same trials
+            own = settings_of("search", self.sampler) | {"search.seed": None}
+            chosen = {key: s[key.partition(".")[2]] for key in own}
+            facts["sampler"] = {"search": self.sampler} | chosen
         return Trials(
             self._folder,
             s,
             searched,
             lambda number: samplers.sampler(self.sampler, s, searched, number),
             facts,
-            self.config["fresh"],
+            **{how: self.config[how] for how in ("fresh", "retry", "dry_run")},
         )
 
     def _found(self, why: str | None = None) -> report.Found:
@@ -289,6 +319,11 @@ def _settings(sampler: str, given: Any, official: Mapping[str, Any]) -> dict[str
         url = key == "storage" and "://" in str(value)  # any that Optuna can open
         if schema and not url and (problem := schema.problem(value)):
             raise UserError(f"search.{key}={value}: {problem} ({schema.meaning})")
+    if not _FILE_NAME.fullmatch(settings["name"]) or settings["name"] == "runs":
+        raise UserError(
+            f"search.name={settings['name']}: must be a plain file name (letters, digits, . _ + -), "
+            "and not runs, which is the table of all runs."
+        )
     return settings
 
 

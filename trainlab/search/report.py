@@ -82,6 +82,8 @@ def show(found: Found, console: "Console") -> None:
         )
     if missing := drawn(found, shares):
         console.print(missing, markup=False, soft_wrap=True)
+    if count := found.count("failed"):
+        console.print(f"failed trials: {count}; retry=true tries them again", markup=False)
     best = found.done[0]
     value = f"{found.metric} {_with_interval(facts(best))}"
     console.print(f"best trial: {best.number}, {value}", markup=False, soft_wrap=True)
