@@ -1,9 +1,10 @@
 """The trials of a search: in memory, or in a file that several processes add to.
 
 In memory no trial is kept: the same command asks for the same ones again, and finds their runs in
-the study's folder; beside the csv, `<name>.json` says which search it is of. In a file (`<study>/<name>.db` or `.journal`) every trial notes its owner, a
-process that holds a lock as long as it lives. What a dead owner left is finished first, with its
-own parameters; what a live one is at is left to it.
+the study's folder; beside the csv, `<name>.json` says which search it is of. In a file
+(`<study>/<name>.db` or `.journal`) every trial notes its owner, a process that holds a lock as long
+as it lives. What a dead owner left is finished first, with its own parameters; what a live one is
+at is left to it.
 """
 
 import contextlib
@@ -175,13 +176,16 @@ class Trials:
 
         if self.kind == "memory":
             return storages.InMemoryStorage()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        if self._file:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
         if self.kind == "journal":
             lock = _JournalLock(self.folder / f".{self.name}.journal.lock")
             return storages.JournalStorage(journal.JournalFileBackend(str(self._file), lock))
         url = f"sqlite:///{self._file}" if self.kind == "sqlite" else self.kind
         timeout = {"connect_args": {"timeout": _PATIENCE}} if url.startswith("sqlite") else {}
-        return storages.RDBStorage(url, engine_kwargs=timeout)
+        storage = storages.RDBStorage(url, engine_kwargs=timeout)
+        self.folder.mkdir(parents=True, exist_ok=True)  # where the locks are
+        return storage
 
     @property
     def _file(self) -> Path | None:
