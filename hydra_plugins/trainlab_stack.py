@@ -64,14 +64,16 @@ class GridSweeper(BasicSweeper):
         assert self.hydra_context is not None
         assert self.launcher is not None
         from trainlab.search.score import Swept, returned
-        from trainlab.search.space import enumerable
+        from trainlab.search.space import applying, choices, enumerable, foreign
 
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         typed = parser.parse_overrides([*self._parse_config(), *arguments])
         overrides = enumerable(typed, self.config, self.grid)
         returns: list[Sequence[JobReturn]] = []
+        others = foreign(choices(overrides))
         for batch in self.split_arguments(overrides, self.max_batch_size):
-            returns.append(self.launcher.launch(batch, initial_job_idx=sum(map(len, returns))))
+            jobs = [applying(job, others) for job in batch]
+            returns.append(self.launcher.launch(jobs, initial_job_idx=sum(map(len, returns))))
         # A launcher of other processes has its results only here.
         if not self.config.dry_run:
             self.task_function(Swept([returned(job) for jobs in returns for job in jobs]))

@@ -19,6 +19,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 
+from trainlab import parallel
 from trainlab.config import UserError
 from trainlab.search import halving, space, trials
 from trainlab.search.halving import brackets, rungs, survivors
@@ -274,6 +275,18 @@ BAD = [
     (["search=tpe", LR, "search.halving=hyperband", "epochs=range(1,5)"], "shares out the epochs"),
     (["search=tpe", "epochs=range(5,5)"], "empty"),
     (["search=tpe", LR, "search.trials=1,2"], "cannot be searched"),
+    (["-m", "search=random,tpe", LR], "search=random,tpe: the search itself"),
+    (["search=tpe", LR, "study=a,b"], "trainlab: study=a,b: study decides nothing"),
+    (["search=tpe", LR, "device=cpu,cuda"], "device=cpu,cuda: device decides nothing"),
+    (["search=grid", "act=relu,gelu", "workers=choice(1,2)"], "cannot be swept over"),
+    (["-m", "act=relu,gelu", "name=a,b"], "cannot be swept over"),
+    (["search=evolution", LR, "search.fitness=test_f1"], "trainlab: test_f1: what was"),
+    (
+        ["search=tpe", LR, "search.storage=mysql://me:secret@nope/x"],
+        "mysql://me:***@nope/x, cannot",
+    ),
+    (["search=tpe", LR, "search.storage=nope://x"], "storage, nope://x, cannot be read"),
+    (["search=tpe", "optimizer=adam", "optimizer.momentum=interval(0,1)"], "optimizer=momentum"),
     (["search=tpe", LR, "search.name=a/b"], "must be a plain file name"),
     (["search=tpe", LR, "search.name=../x", "search.storage=sqlite"], "must be a plain file name"),
     (["search=tpe", LR, "search.name=''"], "must be a plain file name"),
@@ -281,6 +294,85 @@ BAD = [
     (["search=tpe", LR, "search.name=runs"], "the table of all runs"),
     (["search=tpe", "optimizer.lr=choice()"], "optimizer.lr=choice()"),
 ]
+
+
+def test_a_folder_that_cannot_be_written_is_the_whole_story(trainlab, folder):
+    (folder / "outputs").write_text("a file")
+    answer = trainlab("train", "search=random", "search.trials=2", *TINY, LR)
+    assert answer.code == 2
+    assert "All trials" not in answer.err
+    assert "outputs" in answer.err
+
+
+def test_a_setting_applies_to_the_choices_that_have_it(trainlab, launcher):
+    conditional = ("optimizer=momentum,adam", "optimizer.momentum=interval(0.1,0.9)")
+    launcher.objective = lambda job: float(values(job).get("optimizer.momentum", 0.5))
+    answer = trainlab("train", "search=random", "search.trials=12", *conditional)
+    assert answer.code == 0, answer.err
+    assert {values(job)["optimizer"] for job in launcher.jobs} == {"momentum", "adam"}
+    for job in launcher.jobs:
+        assert ("optimizer.momentum" in values(job)) == (values(job)["optimizer"] == "momentum")
+    for row in table():
+        assert bool(row["optimizer.momentum"]) == (row["optimizer"] == "momentum")
+    assert " –  " in answer.err
+    arguments = shlex.split(answer.err.strip().splitlines()[-1])
+    assert trainlab(*arguments[1:], "--dry-run").code == 0
+
+
+def test_a_sweeps_setting_applies_to_the_choices_that_have_it(trainlab, folder):
+    answer = trainlab(
+        "train", "-m", *TINY, "optimizer=momentum,adam", "optimizer.momentum=0.5,0.9",
+        "optimizer.beta1=choice(0.8)",
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    typed = {
+        frozenset(json.loads(path.read_text())["overrides"]) - {"quiet=True"}
+        for path in folder.rglob("status.json")
+    }
+    kinds = {tuple(sorted(t for t in texts if t.startswith("optimizer"))) for texts in typed}
+    assert kinds == {
+        ("optimizer.beta1=0.8", "optimizer=adam"),
+        ("optimizer.momentum=0.5", "optimizer=momentum"),
+        ("optimizer.momentum=0.9", "optimizer=momentum"),
+    }
+    answer = trainlab("train", "-m", "optimizer=momentum,adam", "optimizer.momentum=0.5")
+    assert answer.code == 2
+    assert "optimizer.momentum=choice(…) is for those that have it" in answer.err
+
+
+def test_a_grids_numbers_are_those_of_a_search(trainlab, launcher):
+    trainlab("train", "-m", "optimizer.lr=range(0.1,0.45,0.1)", "epochs=range(1,3)")
+    assert {values(job)["optimizer.lr"] for job in launcher.jobs} == {"0.1", "0.2", "0.3", "0.4"}
+    assert {values(job)["epochs"] for job in launcher.jobs} == {"1", "2"}
+    launcher.objective, launcher.launches = lambda job: 0.0, []
+    trainlab("train", "search=random", "search.trials=40", "optimizer.lr=range(0.1,0.45,0.1)")
+    assert {values(job)["optimizer.lr"] for job in launcher.jobs} == {"0.1", "0.2", "0.3", "0.4"}
+
+
+def test_several_processes_search_nothing_and_leave_nothing(trainlab, folder, monkeypatch):
+    monkeypatch.setattr(parallel, "size", lambda: 2)
+    answer = trainlab("train", "search=tpe", LR, "search.storage=sqlite")
+    assert answer.code == 2
+    assert "torchrun trains one large run" in answer.err
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(("width", "shown"), [(40, 3), (60, 4), (100, 7)])
+def test_a_table_has_as_many_columns_as_fit(trainlab, launcher, monkeypatch, width, shown):
+    monkeypatch.setenv("COLUMNS", str(width))
+    launcher.objective = lambda job: 0.1 + float(values(job)["optimizer.beta1"])
+    answer = trainlab(
+        "train", "search=random", "search.trials=12", LR, BETA, "act=leaky_relu,hard_sigmoid",
+        "arch.hidden=[200,100,50],[100,50,20]",
+    )  # fmt: skip
+    head, *rows = answer.err.splitlines()[1:12]
+    assert head.split()[0] == "trial"
+    assert "beta1" in head
+    assert "val_loss" in head
+    assert all(len(line.rstrip()) <= width for line in [head, *rows])
+    best = min(float(row["val_loss"]) for row in table())
+    assert f"{best:.4f}" in rows[0]
+    assert len(head.split()) >= min(shown, 7) - 1
 
 
 @pytest.mark.parametrize(("arguments", "message"), BAD, ids=[" ".join(a) for a, _ in BAD])
@@ -298,7 +390,7 @@ def test_a_metric_that_does_not_exist_costs_one_epoch(trainlab, folder):
         "-q",
     )  # fmt: skip
     assert answer.code == 2
-    assert "Did you mean val_accuracy" in answer.err
+    assert "trainlab: val_acuracy is no metric of these runs. Did you mean val_acc" in answer.err
     (metrics,) = folder.rglob("metrics.csv")
     assert len(metrics.read_text().splitlines()) == 2
 

@@ -56,6 +56,12 @@ def search(
     varied = space.read(overrides, settings["seeds"], varied=sampler != "gradient")
     jobs = [[*job, *varied.seeds[:1]] for job in varied.corners()]
     config = compose_jobs(loader, master, jobs)[0]  # what is wrong with any is said here
+    from trainlab import parallel  # and torch with it, once all that is typed is right
+
+    if parallel.size() > 1:
+        raise UserError(
+            "torchrun trains one large run; a search trains several at once by workers=… instead."
+        )
     if sampler == "gradient":
         if config["dry_run"]:
             print("one run to train, along the gradient; then at most 3 trials that depend on it")
@@ -196,11 +202,7 @@ class Search:
         if later and self.config["fresh"]:
             rest.append("fresh=false")  # or a rung would forget the one before
         seeds = [[seed] for seed in self.space.seeds] or [[]]
-        jobs = [
-            [*self.space.fixed, *self.space.overrides(trial.params), *seed, *rest]
-            for trial in trials
-            for seed in seeds
-        ]
+        jobs = [self.space.job(trial.params, *seed, *rest) for trial in trials for seed in seeds]
         scored = [Scored.of(s, self.metric, self.higher, until) for s in self._launched(jobs)]
         rows = [scored[i : i + len(seeds)] for i in range(0, len(scored), len(seeds))]
         return [[run for run in row if run] for row in rows]
@@ -221,8 +223,8 @@ class Search:
         """One epoch of one run tells whether the runs have the metric."""
         if self.launched or self.metric == self.config["stop"]["monitor"]:
             return
-        job = [*self.space.fixed, *self.space.overrides(trial.params), *self.space.seeds[:1]]
-        (first,) = self._launched([[*job, "until=1"]])
+        job = self.space.job(trial.params, *self.space.seeds[:1], "until=1")
+        (first,) = self._launched([job])
         if first.path:
             worth(Path(first.path), self.metric, self.higher)
 
@@ -230,7 +232,9 @@ class Search:
         """A diverged trial is told as the worst there is, so that samplers keep away from there."""
         before = [trial for trial in self.trials.all() if trial.state.is_finished()]
         if not before and all(result.state == "failed" for result in results):
-            raise UserError(f"All trials of the first batch failed: {results[0].reason}")
+            begun = any(run.path for result in results for run in result.runs)
+            what = "All trials of the first batch failed: " if begun else ""
+            raise UserError(f"{what}{results[0].reason}")
         known = [trial.value for trial in before if trial.value is not None]
         known += [r.value for r in results if r.state in ("done", "pruned")]
         worst = (min if self.higher else max)(known, default=None)
@@ -321,8 +325,8 @@ def _settings(sampler: str, given: Any, official: Mapping[str, Any]) -> dict[str
             raise UserError(f"search.{key}={value}: {problem} ({schema.meaning})")
     if not _FILE_NAME.fullmatch(settings["name"]) or settings["name"] == "runs":
         raise UserError(
-            f"search.name={settings['name']}: must be a plain file name (letters, digits, . _ + -), "
-            "and not runs, which is the table of all runs."
+            f"search.name={settings['name']}: must be a plain file name (letters, digits, . _ + "
+            "-), and not runs, which is the table of all runs."
         )
     return settings
 
@@ -333,7 +337,7 @@ def _metric(config: Config, settings: Mapping[str, Any]) -> str:
     metric = next(name for name in chosen if name != "auto")
     if metric.startswith("test_"):
         raise UserError(
-            f"search.metric={metric}: what was chosen by its test split cannot be tested on it any "
-            f"more. Use {metric.replace('test_', 'val_')}."
+            f"{metric}: what was chosen by its test split cannot be tested on it any more. Use "
+            f"{metric.replace('test_', 'val_')}."
         )
     return metric
