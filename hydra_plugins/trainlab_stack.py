@@ -54,6 +54,7 @@ class GridSweeper(BasicSweeper):
 
     def __init__(self, mode: str | None, max_batch_size: int | None, params: Any) -> None:
         super().__init__(max_batch_size, params)
+        self.grid = mode is not None  # or no search at all
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
@@ -63,17 +64,19 @@ class GridSweeper(BasicSweeper):
         assert self.hydra_context is not None
         assert self.launcher is not None
         from trainlab.search.score import Swept, returned
-        from trainlab.search.space import enumerable
+        from trainlab.search.space import applying, choices, enumerable, foreign
 
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        overrides = enumerable(
-            parser.parse_overrides([*self._parse_config(), *arguments]), self.config
-        )
+        typed = parser.parse_overrides([*self._parse_config(), *arguments])
+        overrides = enumerable(typed, self.config, self.grid)
         returns: list[Sequence[JobReturn]] = []
+        others = foreign(choices(overrides))
         for batch in self.split_arguments(overrides, self.max_batch_size):
-            returns.append(self.launcher.launch(batch, initial_job_idx=sum(map(len, returns))))
+            jobs = [applying(job, others) for job in batch]
+            returns.append(self.launcher.launch(jobs, initial_job_idx=sum(map(len, returns))))
         # A launcher of other processes has its results only here.
-        self.task_function(Swept([returned(job) for jobs in returns for job in jobs]))
+        if not self.config.dry_run:
+            self.task_function(Swept([returned(job) for jobs in returns for job in jobs]))
         return returns
 
 
@@ -97,16 +100,16 @@ class SearchSweeper(Sweeper):
 
         parser = OverridesParser.create(config_loader=self.loader)
         texts = [f"{key}={value}" for key, value in self.params.items()]
-        self.task_function(
-            search(
-                parser.parse_overrides([*texts, *arguments]),
-                self.launcher.launch,
-                self.loader,
-                self.config,
-                self.sampler,
-                self.official,
-            )
+        found = search(
+            parser.parse_overrides([*texts, *arguments]),
+            self.launcher.launch,
+            self.loader,
+            self.config,
+            self.sampler,
+            self.official,
         )
+        if found:
+            self.task_function(found)
 
 
 class StackLauncher(Launcher):

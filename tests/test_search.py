@@ -19,9 +19,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 
+from trainlab import parallel
 from trainlab.config import UserError
 from trainlab.search import halving, space, trials
 from trainlab.search.halving import brackets, rungs, survivors
+from trainlab.search.score import RunFailed, failed
 
 TINY = ("-q", "max_examples=100", "epochs=1", "arch.hidden=[4]")
 LR = "optimizer.lr=tag(log,interval(1e-4,1e-1))"
@@ -266,14 +268,111 @@ BAD = [
     (["search=tpe", LR, "seed=interval(0,3)"], "seeds are not searched, but listed"),
     (["search=grid", LR], "an interval has no grid"),
     (["search=grid", "act=relu,gelu", "search.halving=successive"], "a grid is all"),
+    (["-m", "act=relu,gelu", "search.seeds=2"], "there is no search"),
     (["search=cmaes", "act=relu,gelu"], "Use search=tpe or"),
     (["search=tep", LR], "Did you mean tpe"),
     (["search=tpe", LR, "search.metric=test_accuracy"], "Use val_accuracy"),
     (["search=tpe", LR, "search.halving=hyperband", "epochs=range(1,5)"], "shares out the epochs"),
     (["search=tpe", "epochs=range(5,5)"], "empty"),
     (["search=tpe", LR, "search.trials=1,2"], "cannot be searched"),
+    (["-m", "search=random,tpe", LR], "search=random,tpe: the search itself"),
+    (["search=tpe", LR, "study=a,b"], "trainlab: study=a,b: study decides nothing"),
+    (["search=tpe", LR, "device=cpu,cuda"], "device=cpu,cuda: device decides nothing"),
+    (["search=grid", "act=relu,gelu", "workers=choice(1,2)"], "cannot be swept over"),
+    (["-m", "act=relu,gelu", "name=a,b"], "cannot be swept over"),
+    (["search=evolution", LR, "search.fitness=test_f1"], "trainlab: test_f1: what was"),
+    (
+        ["search=tpe", LR, "search.storage=mysql://me:secret@nope/x"],
+        "mysql://me:***@nope/x, cannot",
+    ),
+    (["search=tpe", LR, "search.storage=nope://x"], "storage, nope://x, cannot be read"),
+    (["search=tpe", "optimizer=adam", "optimizer.momentum=interval(0,1)"], "optimizer=momentum"),
+    (["search=tpe", LR, "search.name=a/b"], "must be a plain file name"),
+    (["search=tpe", LR, "search.name=../x", "search.storage=sqlite"], "must be a plain file name"),
+    (["search=tpe", LR, "search.name=''"], "must be a plain file name"),
+    (["hydra/sweeper=tpe", LR, "hydra.sweeper.study_name=.."], "must be a plain file name"),
+    (["search=tpe", LR, "search.name=runs"], "the table of all runs"),
     (["search=tpe", "optimizer.lr=choice()"], "optimizer.lr=choice()"),
 ]
+
+
+def test_a_folder_that_cannot_be_written_is_the_whole_story(trainlab, folder):
+    (folder / "outputs").write_text("a file")
+    answer = trainlab("train", "search=random", "search.trials=2", *TINY, LR)
+    assert answer.code == 2
+    assert "All trials" not in answer.err
+    assert "outputs" in answer.err
+
+
+def test_a_setting_applies_to_the_choices_that_have_it(trainlab, launcher):
+    conditional = ("optimizer=momentum,adam", "optimizer.momentum=interval(0.1,0.9)")
+    launcher.objective = lambda job: float(values(job).get("optimizer.momentum", 0.5))
+    answer = trainlab("train", "search=random", "search.trials=12", *conditional)
+    assert answer.code == 0, answer.err
+    assert {values(job)["optimizer"] for job in launcher.jobs} == {"momentum", "adam"}
+    for job in launcher.jobs:
+        assert ("optimizer.momentum" in values(job)) == (values(job)["optimizer"] == "momentum")
+    for row in table():
+        assert bool(row["optimizer.momentum"]) == (row["optimizer"] == "momentum")
+    assert " –  " in answer.err
+    arguments = shlex.split(answer.err.strip().splitlines()[-1])
+    assert trainlab(*arguments[1:], "--dry-run").code == 0
+
+
+def test_a_sweeps_setting_applies_to_the_choices_that_have_it(trainlab, folder):
+    answer = trainlab(
+        "train", "-m", *TINY, "optimizer=momentum,adam", "optimizer.momentum=0.5,0.9",
+        "optimizer.beta1=choice(0.8)",
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    typed = {
+        frozenset(json.loads(path.read_text())["overrides"]) - {"quiet=True"}
+        for path in folder.rglob("status.json")
+    }
+    kinds = {tuple(sorted(t for t in texts if t.startswith("optimizer"))) for texts in typed}
+    assert kinds == {
+        ("optimizer.beta1=0.8", "optimizer=adam"),
+        ("optimizer.momentum=0.5", "optimizer=momentum"),
+        ("optimizer.momentum=0.9", "optimizer=momentum"),
+    }
+    answer = trainlab("train", "-m", "optimizer=momentum,adam", "optimizer.momentum=0.5")
+    assert answer.code == 2
+    assert "optimizer.momentum=choice(…) is for those that have it" in answer.err
+
+
+def test_a_grids_numbers_are_those_of_a_search(trainlab, launcher):
+    trainlab("train", "-m", "optimizer.lr=range(0.1,0.45,0.1)", "epochs=range(1,3)")
+    assert {values(job)["optimizer.lr"] for job in launcher.jobs} == {"0.1", "0.2", "0.3", "0.4"}
+    assert {values(job)["epochs"] for job in launcher.jobs} == {"1", "2"}
+    launcher.objective, launcher.launches = lambda job: 0.0, []
+    trainlab("train", "search=random", "search.trials=40", "optimizer.lr=range(0.1,0.45,0.1)")
+    assert {values(job)["optimizer.lr"] for job in launcher.jobs} == {"0.1", "0.2", "0.3", "0.4"}
+
+
+def test_several_processes_search_nothing_and_leave_nothing(trainlab, folder, monkeypatch):
+    monkeypatch.setattr(parallel, "size", lambda: 2)
+    answer = trainlab("train", "search=tpe", LR, "search.storage=sqlite")
+    assert answer.code == 2
+    assert "torchrun trains one large run" in answer.err
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(("width", "shown"), [(40, 3), (60, 4), (100, 7)])
+def test_a_table_has_as_many_columns_as_fit(trainlab, launcher, monkeypatch, width, shown):
+    monkeypatch.setenv("COLUMNS", str(width))
+    launcher.objective = lambda job: 0.1 + float(values(job)["optimizer.beta1"])
+    answer = trainlab(
+        "train", "search=random", "search.trials=12", LR, BETA, "act=leaky_relu,hard_sigmoid",
+        "arch.hidden=[200,100,50],[100,50,20]",
+    )  # fmt: skip
+    head, *rows = answer.err.splitlines()[1:12]
+    assert head.split()[0] == "trial"
+    assert "beta1" in head
+    assert "val_loss" in head
+    assert all(len(line.rstrip()) <= width for line in [head, *rows])
+    best = min(float(row["val_loss"]) for row in table())
+    assert f"{best:.4f}" in rows[0]
+    assert len(head.split()) >= min(shown, 7) - 1
 
 
 @pytest.mark.parametrize(("arguments", "message"), BAD, ids=[" ".join(a) for a, _ in BAD])
@@ -291,7 +390,7 @@ def test_a_metric_that_does_not_exist_costs_one_epoch(trainlab, folder):
         "-q",
     )  # fmt: skip
     assert answer.code == 2
-    assert "Did you mean val_accuracy" in answer.err
+    assert "trainlab: val_acuracy is no metric of these runs. Did you mean val_acc" in answer.err
     (metrics,) = folder.rglob("metrics.csv")
     assert len(metrics.read_text().splitlines()) == 2
 
@@ -402,6 +501,62 @@ def test_another_search_under_the_same_name_is_refused(trainlab, launcher):
     assert trainlab(*first, "epochs=3", "search.name=short").code == 0
     assert trainlab(*first, "epochs=3", "fresh=true").code == 0
     assert trainlab(*first, "device=cpu", "epochs=3", "search.trials=5", "search=random").code == 0
+
+
+def test_another_search_in_memory_does_not_replace_the_first_ones_files(trainlab, launcher):
+    first = ("train", "search=random", "search.trials=4", LR)
+    assert trainlab(*first).code == 0
+    rows = table()
+    for change, message in (
+        (["act=relu,gelu"], "act was not there and is relu,gelu"),
+        (["search=tpe"], "search was random and is tpe"),
+        (["search.seed=1"], "search.seed was 0 and is 1"),
+    ):
+        for more in [], ["--dry-run"]:
+            answer = trainlab(*first, *change, *more)
+            assert answer.code == 2, answer.err
+            assert message in answer.err
+            assert table() == rows
+    assert trainlab(*first, "search.trials=6").code == 0
+    assert trainlab(*first, "search=tpe", "search.name=model").code == 0
+    assert trainlab(*first, "search=tpe", "fresh=true").code == 0
+    assert trainlab(*first, "search=tpe").code == 0
+
+
+@pytest.mark.parametrize("storage", ["memory", "sqlite", "journal"])
+def test_retry_tries_failed_trials_again(trainlab, launcher, storage):
+    command = (
+        "train", "search=tpe", "search.trials=12", "search.batch=6", LR, BETA,
+        f"search.storage={storage}",
+    )  # fmt: skip
+    assert trainlab(*command, "study=whole").code == 0
+    broken = [True]
+
+    def sometimes(job):
+        if broken[0] and 0.3 < float(values(job)["optimizer.beta1"]) < 0.6:
+            return failed(RunFailed("no space left", "outputs/runs/0123456789"))
+        return bowl(job)
+
+    launcher.objective = sometimes
+    answer = trainlab(*command)
+    assert answer.code == 1
+    lost = [row["trial"] for row in table() if row["state"] == "failed"]
+    assert lost
+    assert f"{len(lost)} failed" in answer.err
+    assert "retry=true" in answer.err
+    broken[0] = False
+    if storage != "memory":  # where no trial is kept, their runs are found failed
+        launcher.launches = []
+        assert trainlab(*command).code == 1
+        assert not launcher.launches
+    before = {row["trial"]: row["optimizer.lr"] for row in table()}
+    answer = trainlab(*command, "retry=true")
+    assert answer.code == 0, answer.err
+    rows = table()
+    assert [row["state"] for row in rows] == ["done"] * 12
+    if storage != "memory":
+        assert {row["trial"]: row["optimizer.lr"] for row in rows} == before
+        assert len(launcher.launches) == len({int(trial) // 6 for trial in lost})
 
 
 @pytest.mark.parametrize(("storage", "suffix"), [("sqlite", "db"), ("journal", "journal")])
@@ -518,13 +673,13 @@ def test_a_trial_is_the_mean_over_its_seeds(trainlab, launcher):
 
 def test_higher_is_better_where_the_metric_says_so(trainlab, launcher):
     command = ("train", "search=random", "search.trials=9", LR)
-    for extra, best in (
-        (["stop.monitor=val_accuracy"], max),
-        (["stop.monitor=val_accuracy", "search.direction=minimize"], min),
-        ([], min),
+    for name, extra, best in (
+        ("a", ["stop.monitor=val_accuracy"], max),
+        ("b", ["stop.monitor=val_accuracy", "search.direction=minimize"], min),
+        ("c", [], min),
     ):
         launcher.launches = []
-        answer = trainlab(*command, *extra)
+        answer = trainlab(*command, f"search.name={name}", *extra)
         number = launcher.jobs.index(best(launcher.jobs, key=bowl))
         assert f"best trial: {number}," in answer.err
 
@@ -590,11 +745,57 @@ def test_minutes_end_a_search(trainlab, launcher):
     assert 16 <= len(table()) < 100
 
 
-def test_a_dry_run_shows_the_first_batch(trainlab, folder):
-    answer = trainlab("train", "search=tpe", LR, "--dry-run", "search.storage=sqlite")
+@pytest.mark.parametrize("storage", ["memory", "sqlite", "journal"])
+def test_a_dry_run_shows_the_first_batch_that_is_not_trained(trainlab, folder, storage):
+    command = (
+        "train", "search=tpe", *TINY, "search.startup=3", LR, f"search.storage={storage}",
+        "search.metric=val_accuracy",
+    )  # fmt: skip
+    answer = trainlab(*command, "search.trials=8", "--dry-run")
     assert answer.code == 0, answer.err
-    assert "10 runs to train" in answer.out
-    assert not list(folder.rglob("*.db"))
+    assert "3 runs to train" in answer.out
+    assert answer.out.endswith("then 5 trials that depend on these\n")
+    assert list(folder.iterdir()) == []
+    assert trainlab(*command, "search.trials=3").code == 0
+    before = contents(folder)
+    answer = trainlab(*command, "search.trials=6", "--dry-run")
+    assert answer.code == 0, answer.err
+    assert "3 runs to train" in answer.out
+    assert "that depend on" not in answer.out
+    answer = trainlab(*command, "search.trials=3", "--dry-run")
+    assert answer.out.endswith("all 3 trials have ended\n")
+    answer = trainlab(*command, "search.trials=3", "act=relu,gelu", "--dry-run")
+    assert answer.code == 2
+    assert "act was not there and is relu,gelu" in answer.err
+    trainlab(*command, "search.trials=3", "act=relu,gelu", "fresh=true", "--dry-run")
+    assert contents(folder) == before
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_dry_run_goes_on_rung_by_rung(trainlab, folder):
+    command = (
+        "train", "search=random", "search.trials=4", *TINY[:2], TINY[3], "-q", "epochs=4", LR,
+        "search.halving=successive", "search.reduction=2",
+    )  # fmt: skip
+    answer = trainlab(*command, "--dry-run")
+    assert "4 runs to train" in answer.out
+    assert answer.out.count("until=1") == 4
+    assert trainlab(*command).code == 0
+    before = contents(folder)
+    answer = trainlab(*command, "--dry-run")
+    assert answer.out.endswith("all 4 trials have ended\n")
+    assert contents(folder) == before
+
+
+def test_a_dry_run_does_not_descend(trainlab, folder):
+    answer = trainlab("train", *GRADIENT, "optimizer.lr=0.01", "--dry-run")
+    assert answer.code == 0, answer.err
+    assert "one run to train, along the gradient" in answer.out
+    assert "→" not in answer.err
+    assert list(folder.iterdir()) == []
 
 
 def test_a_smoke_test_is_small(trainlab):
@@ -687,7 +888,8 @@ def test_halving_trains_fewer_epochs_and_finds_what_training_all_finds(trainlab,
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("metrics.csv")}
     trainlab(*command, "study=halved", "search.halving=successive")
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("metrics.csv")} == before
-    trainlab(*command, "study=halved")
+    assert trainlab(*command, "study=halved", "search.name=whole").code == 0
+    (folder / "outputs" / "halved" / "whole.csv").rename(folder / "outputs/halved/search.csv")
     assert table(Path("outputs/halved")) == every
 
 
@@ -739,15 +941,20 @@ def test_the_best_trials_command_finds_its_run_there(trainlab, extra):
     assert "epoch 1/" not in again.err
 
 
-def test_a_studys_command_does_not_search_again(trainlab, folder):
+@pytest.mark.parametrize(
+    ("more", "extra"),
+    [("", []), ("  seeds: 2\n", []), ("  halving: successive\n", ["seed=0,1"])],
+    ids=["plain", "seeds", "halving"],
+)
+def test_a_studys_command_does_not_search_again(trainlab, folder, more, extra):
     study = folder / "conf" / "experiment" / "mine.yaml"
     study.parent.mkdir(parents=True)
     study.write_text(
         "# @package _global_\n# What is best?\ndefaults:\n  - override /search: random\n\n"
-        "search:\n  trials: 3\nmax_examples: 100\nepochs: 1\nhydra:\n  mode: MULTIRUN\n"
-        "  sweeper:\n    params:\n      optimizer.lr: interval(0.01,0.1)\n"
+        f"search:\n  trials: 3\n{more}max_examples: 100\nepochs: 1\nhydra:\n"
+        "  mode: MULTIRUN\n  sweeper:\n    params:\n      optimizer.lr: interval(0.01,0.1)\n"
     )
-    answer = trainlab("train", "experiment=mine")
+    answer = trainlab("train", "experiment=mine", *extra)
     assert answer.code == 0, answer.err
     again = trainlab(*shlex.split(answer.err.strip().splitlines()[-1])[1:])
     assert again.code == 0, again.err

@@ -178,7 +178,8 @@ def train(arguments: list[str]) -> int:
             if not several:
                 return None
             return [failed(error)] * len(task)
-        outcomes.extend(outcome for outcome in results if outcome)
+        if not configs[0]["dry_run"]:
+            outcomes.extend(outcome for outcome in results if outcome)
         if os.getpid() != parent and results[0] and results[0].status == "failed":
             raise RunFailed(results[0].reason, str(results[0].run.path))
         values = [score(outcome) for outcome in results]
@@ -198,7 +199,7 @@ def train(arguments: list[str]) -> int:
         sweep, outcomes, failures = True, swept.outcomes(), swept.failures()
     if failures and not outcomes:
         raise failures[0]
-    if found and (outcomes or found.done):
+    if found and (outcomes or found.trials):
         return _report_search(outcomes, found, failures)
     if not outcomes:  # --cfg, --info, --help, or another sweeper's by another launcher
         return 0
@@ -322,7 +323,8 @@ def _report_search(outcomes: Sequence["Outcome"], found: Any, failures: Sequence
 
     show(found, Console(stderr=True, highlight=False, quiet=found.quiet))
     last = {outcome.run.id: outcome for outcome in outcomes}  # a run has one at each rung
-    return _ended(list(last.values()), ("failed",), found.folder, failures)
+    code = _ended(list(last.values()), ("failed",), found.folder, failures)
+    return code or (FAILED if found.count("failed") else 0)
 
 
 def _ended(

@@ -370,9 +370,14 @@ def explain(error: Exception) -> str:
             names = [k.removeprefix(f"{group}.") for k in keys if k.startswith(f"{group}.")]
             verb = "have" if len(having) > 1 else "has"
             hint = f" {' and '.join(having)} {verb} it." if having else nearest(setting, names)
+            more = (
+                f"in a sweep over {group}, {key}=choice(…) is for those that have it"
+                if having
+                else f"+{key}=… adds one"
+            )
             return (
                 f"{key} is no setting of the chosen {group}.{hint} "
-                f"`trainlab list {group}` shows the settings of each option; +{key}=… adds one."
+                f"`trainlab list {group}` shows the settings of each option; {more}."
             )
         return (
             f"There is no group or setting {key}.{nearest(key, keys)} "

@@ -75,8 +75,8 @@ class Session:
         """Train every config that is not trained yet; their outcomes, in the order given.
 
         A single config that cannot be trained raises its error; in a sweep it is listed and the
-        others go on. None stands for a config that a smoke test leaves out. `whole` says that the
-        command does not train others besides.
+        others go on. None stands for a config that a smoke test leaves out, or that a dry run would
+        train. `whole` says that the command does not train others besides.
         """
         study, alone = _study(configs), len(configs) == 1
         made = [self._run(c, alone) if few else None for c, few in _few_seeds(configs)]
@@ -92,7 +92,7 @@ class Session:
             left = _left(jobs, outcomes, alone)
             if configs[0]["dry_run"]:
                 self._show_plan(left, outcomes)
-                return [None] * len(configs)
+                return [outcomes.get(run.id) if run else None for run in made]
             _check_loggers(left)
             # What is wrong with a single config is found later, and then no folder was made.
             if whole and parallel.first() and (study.is_dir() or not alone):

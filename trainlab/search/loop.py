@@ -1,6 +1,7 @@
 """The search: ask for a batch of trials, train it in one launch (or rung by rung), tell."""
 
 import math
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 Launch = Callable[..., Sequence[Any]]  # (job_overrides, initial_job_idx) -> JobReturns
+_FILE_NAME = re.compile(r"\w[\w.+-]{0,99}")
 _SMOKE = 4  # trials of a smoke test
 _LOOK_EVERY = 1.0  # seconds between two looks at a run that another process trains
 # hydra-optuna-sweeper's name of a setting -> ours
@@ -45,8 +47,8 @@ def search(
     master: Any,
     sampler: str,
     official: Mapping[str, Any],
-) -> report.Found:
-    """Try what is not tried yet, and tell what was found.
+) -> report.Found | None:
+    """Try what is not tried yet, and tell what was found; a dry run only says what it would try.
 
     `launch` trains jobs (lists of overrides) and gives what each is worth; `loader` and `master`
     are what Hydra composes jobs with.
@@ -55,9 +57,19 @@ def search(
     varied = space.read(overrides, settings["seeds"], varied=sampler != "gradient")
     jobs = [[*job, *varied.seeds[:1]] for job in varied.corners()]
     config = compose_jobs(loader, master, jobs)[0]  # what is wrong with any is said here
+    from trainlab import parallel  # and torch with it, once all that is typed is right
+
+    if parallel.size() > 1:
+        raise UserError(
+            "torchrun trains one large run; a search trains several at once by workers=… instead."
+        )
     if sampler == "gradient":
+        if config["dry_run"]:
+            print("one run to train, along the gradient; then at most 3 trials that depend on it")
+            return None
         varied, settings = _descended(varied, settings, config)
-    return Search(sampler, settings, varied, config, launch).run()
+    made = Search(sampler, settings, varied, config, launch)
+    return made.plan() if config["dry_run"] else made.run()
 
 
 def _descended(
@@ -72,7 +84,7 @@ def _descended(
     )
     parameters = gradient.parameters(given)
     fixed = [text for text in point.fixed if text.partition("=")[0] not in parameters]
-    typed = dict.fromkeys(parameters, "descended")
+    typed = {key: f"descended from {value}" for key, value in given[0].items()}
     return (
         point._replace(fixed=fixed, parameters=parameters, typed=typed),
         settings | {"given": given, "trials": len(given)},
@@ -95,7 +107,7 @@ class Search:
         launch: Launch,
     ):
         self.sampler, self.settings, self.space, self.config = sampler, settings, varied, config
-        self.launch, self.launched, self.planned = launch, 0, False
+        self.launch, self.launched = launch, 0
         self.metric = _metric(config, settings)
         how = settings["direction"]
         self.higher = higher_is_better(self.metric) if how == "auto" else how == "maximize"
@@ -110,15 +122,13 @@ class Search:
 
     def run(self) -> report.Found:
         why = None
-        most = self.settings["trials"]
-        most = min(most, _SMOKE) if self.config["smoke"] else most
         with self._trials() as self.trials:
+            self._announce()
             try:
-                while batch := self.trials.next(self._size, most):
+                while batch := self.trials.next(self._size, self._most):
                     self._check_metric(batch[0])
-                    self._plan(most)
                     self._tell(batch, self._trained(batch))
-                    report.write(found := self._found())
+                    self._write(found := self._found())
                     self._say(report.progress(found, batch))
                     if self._late():
                         why = f"{self.settings['minutes']:g} minutes are over"
@@ -127,8 +137,30 @@ class Search:
                 why = ""
             found = self._found(why)
             if found.done:
-                report.write(found)
+                self._write(found)
             return found
+
+    def plan(self) -> None:
+        """List the first launch that has something to train: the rest depends on what it is
+        worth."""
+        with self._trials() as self.trials:
+            try:
+                while batch := self.trials.next(self._size, self._most):
+                    self._tell(batch, self._trained(batch))
+            except _Ended:
+                if rest := self._most - len(self.trials.all()):
+                    print(f"then {rest} trials that depend on these")
+            else:
+                print(f"all {len(self.trials.all())} trials have ended")
+
+    @property
+    def _most(self) -> int:
+        most = self.settings["trials"]
+        return min(most, _SMOKE) if self.config["smoke"] else most
+
+    def _write(self, found: report.Found) -> None:
+        report.write(found)
+        self.trials.note()
 
     # ------------------------------------------------------------ one batch
 
@@ -172,11 +204,7 @@ class Search:
         if later and self.config["fresh"]:
             rest.append("fresh=false")  # or a rung would forget the one before
         seeds = [[seed] for seed in self.space.seeds] or [[]]
-        jobs = [
-            [*self.space.fixed, *self.space.overrides(trial.params), *seed, *rest]
-            for trial in trials
-            for seed in seeds
-        ]
+        jobs = [self.space.job(trial.params, *seed, *rest) for trial in trials for seed in seeds]
         scored = [Scored.of(s, self.metric, self.higher, until) for s in self._launched(jobs)]
         rows = [scored[i : i + len(seeds)] for i in range(0, len(scored), len(seeds))]
         return [[run for run in row if run] for row in rows]
@@ -186,7 +214,8 @@ class Search:
             scores = [returned(job) for job in self.launch(jobs, initial_job_idx=self.launched)]
             self.launched += len(jobs)
             states = {score.status for score in scores if score is not None}
-            if not states or "stopped" in states:
+            planned = self.config["dry_run"] and None in scores
+            if not states or "stopped" in states or planned:
                 raise _Ended
             if "busy" not in states:
                 return scores
@@ -196,32 +225,31 @@ class Search:
         """One epoch of one run tells whether the runs have the metric."""
         if self.launched or self.metric == self.config["stop"]["monitor"]:
             return
-        job = [*self.space.fixed, *self.space.overrides(trial.params), *self.space.seeds[:1]]
-        (first,) = self._launched([[*job, "until=1"]])
+        job = self.space.job(trial.params, *self.space.seeds[:1], "until=1")
+        (first,) = self._launched([job])
         if first.path:
             worth(Path(first.path), self.metric, self.higher)
 
-    def _plan(self, most: int) -> None:
-        """Say once how many runs it will be, to those who watch."""
-        if self.planned or self.config["dry_run"]:
-            return
-        self.planned = True
+    def _announce(self) -> None:
+        """Say how many runs it will be, to those who watch."""
         ended = sum(trial.state.is_finished() for trial in self.trials.all())
-        runs = (most - ended) * max(1, len(self.space.seeds))
+        runs = (self._most - ended) * max(1, len(self.space.seeds))
         plans.note(self._folder, {}, {}, [], runs, self.metric)
 
     def _tell(self, batch: "Sequence[FrozenTrial]", results: list[Result]) -> None:
         """A diverged trial is told as the worst there is, so that samplers keep away from there."""
         before = [trial for trial in self.trials.all() if trial.state.is_finished()]
         if not before and all(result.state == "failed" for result in results):
-            raise UserError(f"All trials of the first batch failed: {results[0].reason}")
+            begun = any(run.path for result in results for run in result.runs)
+            what = "All trials of the first batch failed: " if begun else ""
+            raise UserError(f"{what}{results[0].reason}")
         known = [trial.value for trial in before if trial.value is not None]
         known += [r.value for r in results if r.state in ("done", "pruned")]
         worst = (min if self.higher else max)(known, default=None)
         for trial, result in zip(batch, results, strict=True):
             value = {"failed": None, "diverged": worst}.get(result.state, result.value)
             self.trials.tell(trial, result.facts(), value, samplers.knows_pruned(self.sampler))
-            if result.state == "pruned":
+            if result.state == "pruned" and not self.config["dry_run"]:
                 for run in result.runs:
                     set_pruned(Path(run.path), result.reason)
 
@@ -245,15 +273,17 @@ class Search:
             "seeds": self.space.seeds,
             "halving": "none" if s["halving"] == "none" else rungs,
         }
-        if self.config["dry_run"]:
-            s = s | {"storage": "memory"}
+        if s["storage"] == "memory":  # elsewhere other samplers go on with the same trials
+            own = settings_of("search", self.sampler) | {"search.seed": None}
+            chosen = {key: s[key.partition(".")[2]] for key in own}
+            facts["sampler"] = {"search": self.sampler} | chosen
         return Trials(
             self._folder,
             s,
             searched,
             lambda number: samplers.sampler(self.sampler, s, searched, number),
             facts,
-            self.config["fresh"],
+            **{how: self.config[how] for how in ("fresh", "retry", "dry_run")},
         )
 
     def _found(self, why: str | None = None) -> report.Found:
@@ -301,6 +331,11 @@ def _settings(sampler: str, given: Any, official: Mapping[str, Any]) -> dict[str
         url = key == "storage" and "://" in str(value)  # any that Optuna can open
         if schema and not url and (problem := schema.problem(value)):
             raise UserError(f"search.{key}={value}: {problem} ({schema.meaning})")
+    if not _FILE_NAME.fullmatch(settings["name"]) or settings["name"] == "runs":
+        raise UserError(
+            f"search.name={settings['name']}: must be a plain file name (letters, digits, . _ + "
+            "-), and not runs, which is the table of all runs."
+        )
     return settings
 
 
@@ -310,7 +345,7 @@ def _metric(config: Config, settings: Mapping[str, Any]) -> str:
     metric = next(name for name in chosen if name != "auto")
     if metric.startswith("test_"):
         raise UserError(
-            f"search.metric={metric}: what was chosen by its test split cannot be tested on it any "
-            f"more. Use {metric.replace('test_', 'val_')}."
+            f"{metric}: what was chosen by its test split cannot be tested on it any more. Use "
+            f"{metric.replace('test_', 'val_')}."
         )
     return metric

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainlab.config import UserError
-from trainlab.search.space import Space, text
+from trainlab.search.space import Space
 from trainlab.store import write_atomically
 from trainlab.tables.runs import write_csv
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
-    from rich.console import Console
+    from rich.console import Console, JustifyMethod
     from rich.table import Table
 
 _SHOWN = 10  # trials of the table
@@ -72,8 +72,8 @@ def show(found: Found, console: "Console") -> None:
         console.print(f"{found.why}; the same command continues", markup=False)
     if not found.done:
         return
-    console.print(_table(found))
     shares = importances(found)
+    console.print(_table(found, shares, console.width))
     console.print(_importance_line(found, shares), markup=False, soft_wrap=True)
     if found.count("pruned"):
         trained, whole = _epochs(found)
@@ -82,28 +82,46 @@ def show(found: Found, console: "Console") -> None:
         )
     if missing := drawn(found, shares):
         console.print(missing, markup=False, soft_wrap=True)
+    if count := found.count("failed"):
+        console.print(f"failed trials: {count}; retry=true tries them again", markup=False)
     best = found.done[0]
     value = f"{found.metric} {_with_interval(facts(best))}"
     console.print(f"best trial: {best.number}, {value}", markup=False, soft_wrap=True)
     console.print(command(found), markup=False, soft_wrap=True)
 
 
-def _table(found: Found) -> "Table":
+def _table(found: Found, shares: dict[str, float], width: int) -> "Table":
+    """As many columns as fit: epochs, then the parameters that matter least, are left out."""
     from rich.table import Table
 
+    best, names = found.done[:_SHOWN], list(found.space.parameters)
+    columns: list[tuple[str, JustifyMethod, list[str]]] = [
+        ("trial", "right", [str(trial.number) for trial in best]),
+        *(
+            (short, "left", [_shown(found, trial, name) for trial in best])
+            for short, name in zip(_short(names), names, strict=True)
+        ),
+        (found.metric, "right", [_with_interval(facts(trial)) for trial in best]),
+        ("epochs", "right", [f"{f['epochs'] / max(1, f['n']):g}" for f in map(facts, best)]),
+    ]
+    least = sorted(columns[1:-2], key=lambda c: shares.get(names[columns.index(c) - 1], 0))
+    left_out = []
+    for column in (columns[-1], *least):
+        if sum(2 + max(map(len, (head, *cells))) for head, _, cells in columns) - 2 <= width:
+            break
+        columns.remove(column)
+        left_out.append(column[0])
     states = ("done", "pruned", "diverged", "failed")
     counts = ", ".join(f"{found.count(s)} {s}" for s in states if found.count(s))
-    table = Table(caption=_caption(found, counts), caption_justify="left", box=None)
+    caption = _caption(found, counts)
+    if left_out:
+        caption += f"; no room for {', '.join(left_out)}"
+    table = Table(caption=caption, caption_justify="left", box=None)
     table.padding, table.pad_edge = (0, 2, 0, 0), False
-    table.add_column("trial", justify="right")
-    for name in _short(found.space.parameters):
-        table.add_column(name, overflow="fold")
-    table.add_column(found.metric, justify="right", no_wrap=True)
-    table.add_column("epochs", justify="right")
-    for trial in found.done[:_SHOWN]:
-        noted = facts(trial)
-        epochs = f"{noted['epochs'] / max(1, noted['n']):g}"
-        table.add_row(str(trial.number), *_shown(found, trial), _with_interval(noted), epochs)
+    for head, justify, _ in columns:
+        table.add_column(head, justify=justify, no_wrap=True)
+    for row in zip(*(cells for _, _, cells in columns), strict=True):
+        table.add_row(*row)
     return table
 
 
@@ -120,23 +138,18 @@ def _short(names: Iterable[str]) -> list[str]:
     ]
 
 
-def _shown(found: Found, trial: "FrozenTrial") -> list[str]:
-    """A trial's values in few digits; the csv has all of them."""
-    return [
-        f"{value:.4g}" if isinstance(value, float) else str(value)
-        for value in (trial.params[name] for name in found.space.parameters)
-    ]
+def _shown(found: Found, trial: "FrozenTrial", name: str) -> str:
+    """A trial's value in few digits; the csv has all of them."""
+    if name not in found.space.typed_values(trial.params):
+        return "–"
+    value = trial.params[name]
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _caption(found: Found, counts: str) -> str:
     n = facts(found.done[0])["n"]
     seeds = f"mean ± 95 % interval over {n} seeds; " if n > 1 else ""
     return f"{seeds}{len(found.trials)} trials: {counts}"
-
-
-def _typed(found: Found, trial: "FrozenTrial") -> list[str]:
-    """A trial's values, as they are typed."""
-    return [text(d, trial.params[name]) for name, d in found.space.parameters.items()]
 
 
 def _with_interval(noted: dict[str, Any]) -> str:
@@ -162,9 +175,9 @@ def command(found: Found) -> str:
     seeds = found.space.seeds
     if len(seeds) > 1:
         seeds = ["-m", "seed=" + ",".join(text.partition("=")[2] for text in seeds)]
-    values = found.space.overrides(found.done[0].params)
     whole = ["search=none"] if found.in_study else []
-    return shlex.join(["trainlab", "train", *fixed, *values, *seeds, *whole])
+    job = found.space._replace(fixed=fixed).job(found.done[0].params)
+    return shlex.join(["trainlab", "train", *job, *seeds, *whole])
 
 
 def importances(found: Found) -> dict[str, float]:
@@ -206,12 +219,10 @@ def write(found: Found) -> None:
     rows = []
     for trial in found.trials:
         noted = facts(trial)
-        named = zip(
-            found.space.parameters, _typed(found, trial) if trial.params else (), strict=False
-        )
+        typed = found.space.typed_values(trial.params) if trial.params else {}
         rows.append(
             {"trial": trial.number, "state": noted.get("state", "running")}
-            | {name.lstrip("+"): value for name, value in named}
+            | {name.lstrip("+"): typed.get(name, "") for name in found.space.parameters}
             | {found.metric: noted.get("value"), "ci95": noted.get("half"), "n": noted.get("n")}
             | {"epochs": noted.get("epochs"), "runs": " ".join(noted.get("runs", []))}
         )

@@ -92,8 +92,8 @@ def worth(path: Path, metric: str, higher: bool, until: int | None = None) -> Wo
     known = [name for name in known if _searchable(name, rows, result)]
     if known and metric not in known:
         raise UserError(
-            f"search.metric={metric} is no metric of these runs.{nearest(metric, known)} There "
-            f"are: {', '.join(known)}."
+            f"{metric} is no metric of these runs.{nearest(metric, known)} There are: "
+            f"{', '.join(known)}."
         )
     finished = result.get("epochs") is not None and (until is None or result["epochs"] <= until)
     if finished and result.get(metric) is not None:

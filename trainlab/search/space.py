@@ -9,10 +9,10 @@ optimizer.lr=tag(log,interval(1e-4,1e-1))      a number, on a logarithmic scale
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from trainlab.config import UserError
+from trainlab.config import NOT_IDENTITY, UserError, groups, settings_of, top_settings
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -30,9 +30,20 @@ class Space(NamedTuple):
     typed: dict[str, str]  # parameter -> its sweep as typed
     seeds: list[str]  # overrides; empty where nothing is said of seeds
 
-    def overrides(self, values: dict[str, Any]) -> list[str]:
-        """A trial's parameters as they are typed."""
-        return [f"{name}={text(d, values[name])}" for name, d in self.parameters.items()]
+    def typed_values(self, values: dict[str, Any]) -> dict[str, str]:
+        """A trial's parameters as they are typed, those that apply to it."""
+        typed = {name: text(d, values[name]) for name, d in self.parameters.items()}
+        there = self._applying([f"{name}={value}" for name, value in typed.items()])
+        return dict(override.split("=", 1) for override in there)
+
+    def job(self, values: dict[str, Any], *more: str) -> list[str]:
+        """A trial's overrides."""
+        typed = (f"{name}={value}" for name, value in self.typed_values(values).items())
+        return self._applying([*self.fixed, *typed, *more])
+
+    def _applying(self, job: list[str]) -> list[str]:
+        choices = {name: getattr(d, "choices", ()) for name, d in self.parameters.items()}
+        return applying(job, foreign(choices))
 
     def corners(self) -> list[list[str]]:
         """Jobs among which every choice, beginning and end of an interval is: what is wrong with a
@@ -40,7 +51,33 @@ class Space(NamedTuple):
         ends = {name: _ends(d) for name, d in self.parameters.items()}
         first = {name: values[0] for name, values in ends.items()}
         others = [first | {name: v} for name, values in ends.items() for v in values[1:]]
-        return [[*self.fixed, *self.overrides(values)] for values in (first, *others)]
+        return [self.job(values) for values in (first, *others)]
+
+
+def foreign(choices: Mapping[str, Iterable[str]]) -> dict[str, set[str]]:
+    """Of each choice of a swept group: the settings that another of its choices has, and it has
+    not.
+
+    >>> sorted(foreign({"optimizer": ["momentum", "sgd"]})["optimizer=sgd"])
+    ['optimizer.momentum']
+    """
+    found, everywhere = {}, top_settings().keys()
+    for group in choices.keys() & set(groups()):
+        have = {one: set(settings_of(group, _joined(one))) for one in choices[group]}
+        every = set().union(*have.values()) - everywhere
+        found |= {f"{group}={one}": every - own for one, own in have.items()}
+    return found
+
+
+def _joined(options: str) -> str:
+    """Several options of a group as `settings_of` wants them: [impute,pca] is impute+pca."""
+    return "+".join(name.strip() for name in options.strip("[]").split(","))
+
+
+def applying(job: Sequence[str], foreign: Mapping[str, set[str]]) -> list[str]:
+    """A job without the settings that its choice of a swept group does not have."""
+    without = set().union(*(foreign.get(text, ()) for text in job))
+    return [text for text in job if text.partition("=")[0] not in without]
 
 
 def read(overrides: "Sequence[Override]", seeds: int, varied: bool = True) -> Space:
@@ -50,9 +87,8 @@ def read(overrides: "Sequence[Override]", seeds: int, varied: bool = True) -> Sp
     fixed, parameters, typed = [], {}, {}
     seed = latest.pop("seed", None)
     for key, override in latest.items():
+        _refuse(key, override)
         if key.partition(".")[0] == "search":
-            if override.is_sweep_override():
-                raise UserError(f"{override.input_line}: the search itself cannot be searched.")
             continue
         if not override.is_sweep_override():
             fixed.append(_plain(override))
@@ -76,28 +112,60 @@ def read(overrides: "Sequence[Override]", seeds: int, varied: bool = True) -> Sp
     return Space(fixed, parameters, typed, _seeds(seed, seeds))
 
 
-def enumerable(overrides: "Sequence[Override]", config: Any) -> "list[Override]":
-    """The overrides of a sweep over all combinations; the last one of each key counts."""
+def enumerable(overrides: "Sequence[Override]", config: Any, grid: bool) -> "list[Override]":
+    """The overrides of a sweep over all combinations; the last one of each key counts.
+
+    Only a `grid` is a search; without one, what a study says of its search is not asked for.
+    """
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     latest = {override.get_key_element(): override for override in overrides}
-    settings = config.search
-    if settings.halving != "none":
+    settings, listed = config.search, {}
+    if grid and settings.halving != "none":
         raise UserError(
             f"search.halving={settings.halving} leaves out what falls behind, and a grid is all "
             "combinations. Use search=random or another search."
         )
     for key, override in latest.items():
+        _refuse(key, override)
         if override.is_interval_sweep():
             raise UserError(
                 f"{override.input_line}: an interval has no grid. Use a range or a choice, as in "
                 f"'{key}=choice(0.001,0.01,0.1)', or search=random, or another search."
             )
-    seeds = _seeds(latest.get("seed"), settings.seeds)
-    if seeds and "seed" not in latest:
-        listed = ",".join(text.partition("=")[2] for text in seeds)
-        (latest["seed"],) = OverridesParser.create().parse_overrides([f"seed={listed}"])
+        if key.startswith("search.") and not grid:
+            raise UserError(
+                f"{override.input_line}: there is no search. Choose one, as in search=tpe; "
+                "search=grid tries all combinations."
+            )
+        if override.is_range_sweep():
+            listed[key] = [str(_rounded(value)) for value in override.sweep_iterator()]
+    seeds = _seeds(latest.get("seed"), settings.seeds if grid else 1)
+    if seeds:
+        listed["seed"] = [text.partition("=")[2] for text in seeds]
+    for key, values in listed.items():
+        (latest[key],) = OverridesParser.create().parse_overrides([f"{key}={','.join(values)}"])
     return [o for key, o in latest.items() if key.partition(".")[0] != "search"]
+
+
+def choices(overrides: "Sequence[Override]") -> dict[str, list[str]]:
+    """What a sweep over all combinations chooses from."""
+    swept = {o.get_key_element(): o for o in overrides if o.is_discrete_sweep()}
+    return {key: list(override.sweep_string_iterator()) for key, override in swept.items()}
+
+
+def _refuse(key: str, override: "Override") -> None:
+    """A sweep over what decides nothing of a result: its runs would all be the same one."""
+    name = key.lstrip("+").partition(".")[0]
+    if not override.is_sweep_override() or name not in NOT_IDENTITY:
+        return
+    if name == "search":
+        raise UserError(f"{override.input_line}: the search itself cannot be searched, nor swept.")
+    if name != "data_dir":  # where other data may be
+        raise UserError(
+            f"{override.input_line}: {name} decides nothing of a run's result, so it cannot be "
+            "swept over."
+        )
 
 
 def _plain(override: "Override") -> str:
@@ -149,7 +217,6 @@ def _distribution(key: str, override: "Override") -> "BaseDistribution":
         values = sorted(sweep.range())
         if not values:
             raise UserError(f"{typed} is empty: a range ends before its last number.")
-        # In floats 0.1 + 2 · 0.1 is not 0.3.
         low, high, step = (_rounded(v) for v in (values[0], values[-1], abs(sweep.step)))
         _refuse_log(typed, log, low)
         if log and step != 1:
@@ -164,6 +231,7 @@ def _distribution(key: str, override: "Override") -> "BaseDistribution":
 
 
 def _rounded(value: float) -> float:
+    """In floats 0.1 + 2 · 0.1 is not 0.3."""
     return float(f"{value:.12g}") if isinstance(value, float) else value
 
 
@@ -186,6 +254,8 @@ def text(distribution: "BaseDistribution", value: Any) -> str:
     """
     if not isinstance(value, float):
         return str(value)
+    if distribution.step:
+        return str(_rounded(value))  # as a grid has it
     low, high = distribution.low, distribution.high
     short = f"{value:.{_DIGITS}g}"
     moved = abs(float(short) - value) > _ROUNDING * (high - low)

@@ -1,17 +1,19 @@
 """The trials of a search: in memory, or in a file that several processes add to.
 
-In memory nothing is kept: the same command asks for the same trials again, and finds their runs in
-the study's folder. In a file (`<study>/<name>.db` or `.journal`) every trial notes its owner, a
-process that holds a lock as long as it lives. What a dead owner left is finished first, with its
-own parameters; what a live one is at is left to it.
+In memory no trial is kept: the same command asks for the same ones again, and finds their runs in
+the study's folder; beside the csv, `<name>.json` says which search it is of. In a file
+(`<study>/<name>.db` or `.journal`) every trial notes its owner, a process that holds a lock as long
+as it lives. What a dead owner left is finished first, with its own parameters; what a live one is
+at is left to it.
 """
 
 import contextlib
 import json
 import logging
+import re
 import uuid
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +21,10 @@ import filelock
 
 from trainlab.config import UserError
 from trainlab.search.samplers import Parameters
+from trainlab.store import read_json, write_atomically
 
 if TYPE_CHECKING:
+    from optuna import Study
     from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial
 
@@ -38,29 +42,25 @@ class Trials:
         sampler: Callable[[int], "BaseSampler"],
         facts: Mapping[str, Any],
         fresh: bool = False,
+        retry: bool = False,
+        dry_run: bool = False,
     ):
         """`facts` say what the values of its trials are the values of; another search under the
-        same name is refused. `fresh` forgets what is there."""
-        import optuna
-
-        self.parameters, self.sampler = parameters, sampler
+        same name is refused. `fresh` forgets what is there, `retry` tries again what failed, and a
+        `dry_run` does all this to a copy."""
+        self.parameters, self.sampler, self.facts = parameters, sampler, dict(facts)
         self.kind, self.name, self.folder = settings["storage"], settings["name"], folder
-        self.alone, self.id = self.kind == "memory", uuid.uuid4().hex[:8]
+        self.alone, self.id = dry_run or self.kind == "memory", uuid.uuid4().hex[:8]
         self.alive: filelock.BaseFileLock | None = None
         with self._explained(KeyError, ValueError):  # of a journal that is cut or not one
-            opened = self._open()
+            self.storage = self._copy() if dry_run else self._open()
             if fresh:
-                self._forget(opened)
-            self.study = optuna.create_study(
-                storage=opened,
-                study_name=self.name,
-                direction=facts["direction"],
-                load_if_exists=True,
-            )
-            self.storage, self.engine = self.study._storage, getattr(opened, "engine", None)
-            if "facts" not in self.study.user_attrs:
-                self.study.set_user_attr("facts", dict(facts))
-        self._compare(self.study.user_attrs["facts"], facts)
+                self._forget()
+            known = {} if fresh or self.kind != "memory" else read_json(self._note)
+            self.study = self._begin(known or self.facts)
+            self._compare(self.study.user_attrs["facts"])
+            if retry:
+                self._retry()
         if not self.alone:
             self.alive = self._lock(self.id)
             self.alive.acquire()
@@ -72,9 +72,7 @@ class Trials:
         if self.alive:
             self.alive.release()
             Path(self.alive.lock_file).unlink(missing_ok=True)
-        if self.engine:
-            self.storage.remove_session()
-            self.engine.dispose()
+        _close(self.storage)
 
     def all(self) -> "list[FrozenTrial]":
         with self._explained():
@@ -114,8 +112,8 @@ class Trials:
             return
         with self._explained():
             for epochs, reached in facts["rungs"]:
-                self.storage.set_trial_intermediate_value(trial._trial_id, epochs, reached)
-            self.storage.set_trial_user_attr(trial._trial_id, "facts", dict(facts))
+                self.study._storage.set_trial_intermediate_value(trial._trial_id, epochs, reached)
+            self.study._storage.set_trial_user_attr(trial._trial_id, "facts", dict(facts))
             if value is None:
                 self.study.tell(trial.number, state=TrialState.FAIL)
             elif facts["state"] == "pruned" and knows_pruned:
@@ -156,7 +154,7 @@ class Trials:
             return False
         for trial in self.all():
             if trial.user_attrs.get("owner") == owner and not trial.state.is_finished():
-                self.storage.set_trial_user_attr(trial._trial_id, "owner", self.id)
+                self.study._storage.set_trial_user_attr(trial._trial_id, "owner", self.id)
         Path(self._lock(owner).lock_file).unlink(missing_ok=True)
         return True
 
@@ -176,31 +174,99 @@ class Trials:
         from optuna import storages
         from optuna.storages import journal
 
-        if self.alone:
+        if self.kind == "memory":
             return storages.InMemoryStorage()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        if self._file:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
         if self.kind == "journal":
-            file = self.folder / f"{self.name}.journal"
             lock = _JournalLock(self.folder / f".{self.name}.journal.lock")
-            return storages.JournalStorage(journal.JournalFileBackend(str(file), lock))
-        sqlite = self.kind == "sqlite"
-        url = f"sqlite:///{self.folder / f'{self.name}.db'}" if sqlite else self.kind
+            return storages.JournalStorage(journal.JournalFileBackend(str(self._file), lock))
+        url = f"sqlite:///{self._file}" if self.kind == "sqlite" else self.kind
         timeout = {"connect_args": {"timeout": _PATIENCE}} if url.startswith("sqlite") else {}
-        return storages.RDBStorage(url, engine_kwargs=timeout)
+        storage = storages.RDBStorage(url, engine_kwargs=timeout)
+        self.folder.mkdir(parents=True, exist_ok=True)  # where the locks are
+        return storage
 
-    def _forget(self, storage: Any) -> None:
+    @property
+    def _file(self) -> Path | None:
+        """Where the trials are; None for a server, or for what ends with the command."""
+        if self.kind in ("sqlite", "journal"):
+            return self.folder / f"{self.name}.{'db' if self.kind == 'sqlite' else 'journal'}"
+        return Path(self.kind.partition(":///")[2]) if self.kind.startswith("sqlite:///") else None
+
+    @property
+    def _note(self) -> Path:
+        return self.folder / f"{self.name}.json"
+
+    def note(self) -> None:
+        """Say beside the csv which search it is of, where no storage does."""
+        if self.kind == "memory":
+            text = json.dumps(self.facts, indent=1) + "\n"
+            write_atomically(self._note, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+    def _begin(self, facts: Mapping[str, Any], trials: "Sequence[FrozenTrial]" = ()) -> "Study":
+        """The study in the storage, which a new one with these facts and trials may have to be."""
         import optuna
 
-        if self.name not in optuna.get_all_study_names(storage):
+        study = optuna.create_study(
+            storage=self.storage,
+            study_name=self.name,
+            direction=facts["direction"],
+            load_if_exists=True,
+        )
+        if "facts" not in study.user_attrs:
+            study.set_user_attr("facts", dict(facts))
+            study.add_trials(trials)
+        return study
+
+    def _copy(self) -> Any:
+        """What the storage holds, in memory; one that is not there is not made."""
+        import optuna
+
+        memory = optuna.storages.InMemoryStorage()
+        if self.kind == "memory" or (self._file and not self._file.exists()):
+            return memory
+        storage = self._open()
+        try:
+            if self.name in optuna.get_all_study_names(storage):
+                optuna.copy_study(
+                    from_study_name=self.name, from_storage=storage, to_storage=memory
+                )
+        finally:
+            _close(storage)
+        return memory
+
+    def _retry(self) -> None:
+        """Make what failed what a dead process left: trained first, with its own parameters.
+
+        A storage does not open a trial that has ended, so the study is written anew.
+        """
+        from optuna.trial import TrialState
+
+        facts, trials = self.study.user_attrs["facts"], self.study.get_trials()
+        failed = [t for t in trials if t.state == TrialState.FAIL and "batch" in t.user_attrs]
+        for trial in failed:
+            trial.state, trial.datetime_complete = TrialState.RUNNING, None
+            trial.intermediate_values = {}
+            trial.user_attrs = {"owner": self.id, "batch": trial.user_attrs["batch"]}
+        if failed:
+            self._forget()
+            self.study = self._begin(facts, trials)
+
+    def _forget(self) -> None:
+        import optuna
+
+        if self.name not in optuna.get_all_study_names(self.storage):
             return
-        study = optuna.load_study(study_name=self.name, storage=storage)
+        study = optuna.load_study(study_name=self.name, storage=self.storage)
         for trial in study.get_trials(deepcopy=False):
             owner = trial.user_attrs.get("owner")
             if not trial.state.is_finished() and owner and not self._dead(owner):
                 raise UserError(
-                    f"fresh=true forgets the search {self.name}, and another process is at it."
+                    f"fresh=true and retry=true change the trials of the search {self.name}, and "
+                    "another process is at them."
                 )
-        optuna.delete_study(study_name=self.name, storage=storage)
+        optuna.delete_study(study_name=self.name, storage=self.storage)
 
     def _lock(self, owner: str) -> filelock.BaseFileLock:
         return filelock.FileLock(self.folder / f".{self.name}.{owner}.lock")
@@ -214,9 +280,10 @@ class Trials:
         with self._lock("asking"):
             yield
 
-    def _compare(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    def _compare(self, before: Mapping[str, Any]) -> None:
+        """Refuse what another search has the name of."""
         differences = []
-        for part, values in now.items():
+        for part, values in self.facts.items():
             old = before.get(part)
             if not isinstance(values, dict) or not isinstance(old, dict):
                 differences += [(part, old, values)] if old != values else []
@@ -252,16 +319,31 @@ class Trials:
                 optuna.exceptions.StorageInternalError,
                 sqlalchemy.exc.SQLAlchemyError,
                 json.JSONDecodeError,
+                ImportError,  # of a database's driver
                 *more,
             ) as error:
-                if self.alone:
+                if self.kind == "memory":
                     raise
                 cause = str(error.__cause__ or error).splitlines()[0]
                 what = "is locked by another program" if "locked" in cause else "cannot be read"
                 raise UserError(
-                    f"The search's storage, {self.name} in {self.folder}, {what} ({cause}). Mend "
-                    "it or move it away: the runs are kept, and the same command finds them."
+                    f"The search's storage, {self._where}, {what} ({cause}). Mend it or move it "
+                    "away: the runs are kept, and the same command finds them."
                 ) from error
+
+    @property
+    def _where(self) -> str:
+        """The storage as a person knows it, without a password."""
+        if "://" in self.kind:
+            return re.sub(r"(//[^/:@]*):[^/@]*@", r"\1:***@", self.kind)
+        return f"{self.name} in {self.folder}"
+
+
+def _close(storage: Any) -> None:
+    """Let go of a database's file."""
+    if engine := getattr(storage, "engine", None):
+        storage.remove_session()
+        engine.dispose()
 
 
 class _JournalLock:
