@@ -43,6 +43,75 @@ class Outcome:
     reason: str | None = None
 
 
+class _Sweep:
+    """The jobs of one command, those that are left to be trained, and what became of the others."""
+
+    def __init__(
+        self, jobs: Sequence[Job], study: Path, fail_fast: bool, interrupted: Callable[[], bool]
+    ):
+        self.jobs, self.study, self.alone = jobs, study, len(jobs) == 1
+        self.fail_fast, self.interrupted = fail_fast, interrupted
+        self.outcomes: dict[str, Outcome] = {}
+        self.failed, self.written = False, time.monotonic()
+        self.left = self.look(jobs)
+
+    def look(self, jobs: Sequence[Job]) -> list[Job]:
+        """Those that are still to be trained; the outcomes of the others are noted."""
+        left = []
+        for job in jobs:
+            if job.run.id in self.outcomes:
+                continue
+            try:
+                if job.look():
+                    left.append(job)
+                    continue
+                status = job.status
+            except UserError as error:
+                if self.alone:
+                    raise
+                status = {"status": "failed", "reason": str(error)}
+            self.outcomes[job.run.id] = Outcome(job.run, status["status"], status["reason"])
+        return left
+
+    def note_plan(self) -> None:
+        """Tell those who watch what is about to be trained."""
+        shares = {
+            job.run.id: 1.0 if job.run.id in self.outcomes else job.share for job in self.jobs
+        }
+        again = {job.run.id: plans.mark(job.found) for job in self.left if job.found}
+        plans.note(self.study, shares, again, [job.run.config["overrides"] for job in self.jobs])
+
+    def settle(self, stack: Sequence[Job]) -> None:
+        """A stack is over."""
+        self.look(stack)
+        ended = (self.outcomes.get(job.run.id) for job in stack)
+        if self.fail_fast and any(outcome.status == "failed" for outcome in ended if outcome):
+            self.failed = True
+        if due(self.written, _WRITE_EVERY):
+            self.write()
+            self.written = time.monotonic()
+
+    def enough(self) -> bool:
+        """Whether no more is to be trained."""
+        return self.failed or self.interrupted()
+
+    def write(self) -> None:
+        if self.study.is_dir() and parallel.first():
+            write_runs(self.study)
+
+    def end(self) -> None:
+        """Say of what is left why it was not trained."""
+        self.write()
+        for job in self.left:
+            if self.failed and not self.interrupted():
+                outcome = Outcome(job.run, "stopped", LEFT_OUT)
+            elif self.interrupted() or job.run.status().get("status") == "stopped":
+                outcome = Outcome(job.run, "stopped")
+            else:
+                outcome = Outcome(job.run, "busy", "another process is training it")
+            self.outcomes[job.run.id] = outcome
+
+
 def train(configs: Sequence[Config]) -> list[Outcome | None]:
     """One sweep: see Session.train."""
     with Session() as session:
@@ -82,58 +151,37 @@ class Session:
         made = [self._run(c, alone) if few else None for c, few in _few_seeds(configs)]
         runs = {run.id: run for run in made if run}
         jobs = [Job(run, run.status()) for run in runs.values()]
-        outcomes: dict[str, Outcome] = {}
         with (
             Display(len(runs), configs[0]["quiet"]) as display,
             interruptible() as interrupted,
         ):
             if same := sum(run is not None for run in made) - len(runs):
                 display.say(f"{same} of these configs are the same run as another of them")
-            left = _left(jobs, outcomes, alone)
+            sweep = _Sweep(jobs, study, configs[0]["fail_fast"], interrupted)
             if configs[0]["dry_run"]:
-                self._show_plan(left, outcomes)
-                return [outcomes.get(run.id) if run else None for run in made]
-            _check_loggers(left)
+                self._show_plan(sweep.left, sweep.outcomes)
+                return [sweep.outcomes.get(run.id) if run else None for run in made]
+            _check_loggers(sweep.left)
             # What is wrong with a single config is found later, and then no folder was made.
             if whole and parallel.first() and (study.is_dir() or not alone):
-                shares = {job.run.id: _share(job, outcomes) for job in jobs}
-                again = {job.run.id: plans.mark(job.found) for job in left if job.found}
-                plans.note(study, shares, again, [job.run.config["overrides"] for job in jobs])
-            display.skipped([outcome.run for outcome in outcomes.values()])
-            written, waited, failed = time.monotonic(), False, False
-
-            def enough() -> bool:
-                return failed or interrupted()
-
-            while left and not enough():
-                free = [job for job in left if not job.run.busy()]
+                sweep.note_plan()
+            display.skipped([outcome.run for outcome in sweep.outcomes.values()])
+            waited = False
+            while sweep.left and not sweep.enough():
+                free = [job for job in sweep.left if not job.run.busy()]
                 if not free and not alone:
                     if not waited:
-                        display.say(f"waiting for {count(left)} that another process trains")
+                        display.say(f"waiting for {count(sweep.left)} that another process trains")
                     waited = True
                     time.sleep(_LOOK_EVERY)
-                for stack in self._trained(free, display, enough, alone):
-                    _left(stack, outcomes, alone)
-                    display.settled(outcomes)
-                    ended = (outcomes.get(job.run.id) for job in stack)
-                    failures = any(outcome.status == "failed" for outcome in ended if outcome)
-                    failed = failures and configs[0]["fail_fast"]
-                    if due(written, _WRITE_EVERY) and study.is_dir() and parallel.first():
-                        write_runs(study)
-                        written = time.monotonic()
-                left = _left(left, outcomes, alone)
+                for stack in self._trained(free, display, sweep.enough, alone):
+                    sweep.settle(stack)
+                    display.settled(sweep.outcomes)
+                sweep.left = sweep.look(sweep.left)
                 if alone:
                     break
-        if study.is_dir() and parallel.first():
-            write_runs(study)
-        for job in left:
-            if failed and not interrupted():
-                outcomes[job.run.id] = Outcome(job.run, "stopped", LEFT_OUT)
-            elif interrupted() or job.run.status().get("status") == "stopped":
-                outcomes[job.run.id] = Outcome(job.run, "stopped")
-            else:
-                outcomes[job.run.id] = Outcome(job.run, "busy", "another process is training it")
-        return [outcomes[run.id] if run else None for run in made]
+        sweep.end()
+        return [sweep.outcomes[run.id] if run else None for run in made]
 
     def _show_plan(self, left: Sequence[Job], outcomes: dict[str, Outcome]) -> None:
         """Print what would be done: a line for each run, stack by stack."""
@@ -226,13 +274,6 @@ def _line(run: Run) -> str:
     return f"{run.id}  {' '.join(typed)}"
 
 
-def _share(job: Job, outcomes: dict[str, Outcome]) -> float:
-    """How much of a run is done."""
-    if job.run.id in outcomes:
-        return 1.0
-    return job.place[0] / job.run.config["epochs"] if job.place else 0.0
-
-
 def _study(configs: Sequence[Config]) -> Path:
     """The study folder, one for all runs of a sweep."""
     folders = {Path(config["output_dir"]) / config["study"] for config in configs}
@@ -253,22 +294,3 @@ def _check_loggers(jobs: Sequence[Job]) -> None:
     for job in jobs:
         for make in build_each(job.run.config, "logger").values():
             make()
-
-
-def _left(jobs: Sequence[Job], outcomes: dict[str, Outcome], alone: bool) -> list[Job]:
-    """Those that are still to be trained; the outcomes of the others are noted."""
-    left = []
-    for job in jobs:
-        if job.run.id in outcomes:
-            continue
-        try:
-            if job.look():
-                left.append(job)
-                continue
-            status = job.status
-        except UserError as error:
-            if alone:
-                raise
-            status = {"status": "failed", "reason": str(error)}
-        outcomes[job.run.id] = Outcome(job.run, status["status"], status["reason"])
-    return left

@@ -55,6 +55,11 @@ class Job:
         """Whether what is there is to be forgotten."""
         return self.run.config["fresh"] and self.status == self.found
 
+    @property
+    def share(self) -> float:
+        """How much of it there is already."""
+        return self.place[0] / self.run.config["epochs"] if self.place else 0.0
+
     def take(self) -> bool:
         """Lock the run; False where another process is training it, or has been since we looked."""
         return self.run.acquire() and self.run.status() == self.status
