@@ -81,12 +81,13 @@ def told(found: Found, title: str) -> Story:
 
 def _part(summary: recipes.Summary) -> Part:
     finished = [recipe for recipe in summary.recipes if recipe.numbers[summary.metric]]
-    several = len(finished) > 1 and len({recipe.data for recipe in finished}) == 1
+    able = [recipe for recipe in finished if len(recipe.numbers[summary.metric]) > 1]
+    several = len(able) > 1 and len({recipe.data for recipe in finished}) == 1
     verdict = None
     if several:
-        named = [compare.Contestant(r.name, r.runs) for r in finished[:_COMPARED]]
+        named = [compare.Contestant(r.name, r.runs) for r in able[:_COMPARED]]
         if len({contestant.name for contestant in named}) == len(named):
-            verdict = compare.compare(named, summary.metric, len(finished))
+            verdict = compare.compare(named, summary.metric, len(able))
     runs = [run for recipe in summary.recipes for run in recipe.runs]
     found = effects.effects(runs, summary.metric) if len(summary.keys) > 1 else None
     return Part(summary, verdict, found, _pictures(summary))
@@ -206,8 +207,8 @@ def of_contestants(verdict: compare.Verdict) -> Grid:
 
 
 def of_versus(verdict: compare.Verdict) -> Grid:
-    headings = [f"{verdict.best} less", "difference", "95 % interval", "p", "d", "better in"]
-    return Grid([*headings, "verdict"], compare.rows(verdict))
+    headings = [f"{verdict.best} less", "difference", "95 % interval", "p", "p corrected"]
+    return Grid([*headings, "d", "better in", "verdict"], compare.rows(verdict))
 
 
 def of_effects(part: Part) -> Grid:

@@ -16,7 +16,7 @@ from trainlab.tables.where import matching
 if TYPE_CHECKING:
     from rich.console import Console
 
-_PAIRS = 2  # common seeds, at the least, for recipes to be compared in pairs
+_FEW = 5  # pairs below which a difference in standard deviations says nearly nothing
 
 
 class Contestant(NamedTuple):
@@ -33,8 +33,9 @@ class Versus(NamedTuple):
     comparison: statistics.Comparison
     p: float  # corrected by Holm for the number of comparisons
     enough: bool  # whether so few numbers can tell anything
-    needed: int | None  # seeds of each; None where 1,000 would not do
-    left_out: int  # runs without a partner
+    able: int  # seeds of each that can
+    needed: int | None  # seeds of each that find such a difference; None where 1,000 would not do
+    better: bool  # whether the difference is in favour of the best
 
     @property
     def apart(self) -> bool:
@@ -45,13 +46,12 @@ class Versus(NamedTuple):
         """In words, and what would tell more."""
         n = min(self.comparison.n)
         if self.apart:
-            return "better"
-        more = ""
-        if self.needed and self.needed > n:
-            seeds = "seed" if self.needed == n + 1 else "seeds"
-            more = f"; {self.needed - n} more {seeds} ({self.needed} each) may"
-        if self.enough and self.needed is None:
-            more = f"; nor would {statistics.MOST:,} seeds tell so small a difference"
+            return "better" if self.better else "worse, where both were run"
+        if not self.enough and (n < _FEW or self.needed is None):
+            return f"n too small to tell; {self.able} seeds each at the least"
+        if self.needed is None:
+            return f"cannot be told apart, nor by {statistics.MOST:,} seeds if it is so small"
+        more = f"; about {self.needed} seeds each may" if self.needed > n else ""
         return ("cannot be told apart" if self.enough else "n too small to tell") + more
 
 
@@ -69,7 +69,8 @@ class Verdict(NamedTuple):
     standings: list[Standing]  # best first
     versus: list[Versus]  # the best against each other
     pooled: list[str]  # settings over which a seed's numbers are averaged
-    aside: list[str]  # recipes without a finished run
+    aside: list[str]  # recipes without two finished seeds
+    left_out: int  # runs without a partner in each other recipe, or without the metric
     tests: int  # pairs of recipes that p is corrected for
 
     @property
@@ -92,9 +93,17 @@ def contestants(
         if len(found) > 1:
             raise UserError(
                 f"These runs are of several tasks, with {' and '.join(s.metric for s in found)}. "
-                f"Compare those of one: --metric {found[0].metric}"
+                f"Compare those of one: --where dataset==…"
             )
-        return [Contestant(recipe.name, recipe.runs) for recipe in found[0].recipes]
+        recipes = found[0].recipes
+        if len(data := {recipe.data for recipe in recipes}) > 1:
+            names = ", ".join(" ".join(values) for values in sorted(data))
+            raise UserError(
+                f"These runs are of several datasets ({names}), which are no recipes of each "
+                "other. Compare those of one: --where dataset==…, or settings over all of them: "
+                "--by optimizer"
+            )
+        return [Contestant(recipe.name, recipe.runs) for recipe in recipes]
     if by:
         raise UserError("--by divides one folder into recipes; several are recipes already.")
     below = read([folder], where).runs if filters else []
@@ -111,88 +120,107 @@ def compare(
 
     Which recipe is the best, and so which pairs are looked at, is only known from the numbers:
     hence the correction for all pairs. `of` says among how many recipes these are the best. Those
-    without a finished run are set aside.
+    without two finished seeds are set aside.
+
+    Runs are partners if they have the same seed and are alike in every setting that all recipes
+    have values of in common. Where at least half of the runs have partners in all other recipes,
+    only these are looked at, so that no recipe is judged by a problem that another was not run on.
     """
-    if len({recipe.name for recipe in recipes}) < len(recipes):
-        raise UserError("A recipe is named twice.")
-    finished = (entry for recipe in recipes for entry in recipe.runs if entry.status == "done")
-    metric = metric or next(filter(None, map(metric_of, finished)), "val_loss")
-    numbers = {recipe.name: by_seed(recipe.runs, metric) for recipe in recipes}
-    aside = [name for name, of_it in numbers.items() if not of_it]
-    if len(recipes) - len(aside) < 2:
-        without = f" No finished run with {metric} is in: {', '.join(aside)}." if aside else ""
-        raise UserError(f"Two recipes are needed for a comparison.{without}")
+    _check(recipes)
+    finished = [entry for recipe in recipes for entry in recipe.runs if entry.status == "done"]
+    metric = metric or _metric(finished)
+    able = [recipe for recipe in recipes if len(by_seed(recipe.runs, metric)) > 1]
+    aside = [recipe.name for recipe in recipes if recipe not in able]
+    if len(able) < 2:
+        raise UserError(
+            f"Two recipes with two finished seeds of {metric} are needed for a comparison."
+            + (f" There are fewer of: {', '.join(aside)}." if aside else "")
+        )
+    runs = _matched([recipe.runs for recipe in able], metric)
+    numbers = [by_seed(of_it, metric) for of_it in runs]
     higher = higher_is_better(metric)
-    ordered = sorted(
-        (recipe for recipe in recipes if recipe.name not in aside),
-        key=lambda recipe: fmean(numbers[recipe.name].values()) * (-1 if higher else 1),
+    order = sorted(
+        range(len(able)), key=lambda i: fmean(numbers[i].values()) * (-1 if higher else 1)
     )
-    best, *others = ordered
-    tests = math.comb(of or len(ordered), 2)
-    found = [_versus(best.runs, other.runs, metric) for other in others]
-    corrected = statistics.holm([comparison.p for comparison, _ in found], tests)
-    chances = statistics.chances_of_best([numbers[recipe.name] for recipe in ordered], higher)
+    groups, tests = [numbers[i] for i in order], math.comb(of or len(able), 2)
+    found = [statistics.compare(groups[0], group) for group in groups[1:]]
+    corrected = statistics.holm([comparison.p for comparison in found], tests)
+    chances = statistics.chances_of_best(groups, higher)
+    counted = sum(len(of_it) for of_it in runs)
     return Verdict(
         metric=metric,
         standings=[
             Standing(
-                recipe.name,
-                numbers[recipe.name],
-                sum(entry.status != "done" for entry in recipe.runs),
+                able[i].name,
+                group,
+                sum(entry.status != "done" for entry in able[i].runs),
                 chance,
             )
-            for recipe, chance in zip(ordered, chances, strict=True)
+            for i, group, chance in zip(order, groups, chances, strict=True)
         ],
         versus=[
             Versus(
-                other.name,
+                able[i].name,
                 comparison,
                 p,
                 comparison.least_p * tests <= statistics.ALPHA,
+                statistics.seeds_able(comparison.paired, tests),
                 statistics.seeds_needed(comparison, tests),
-                left_out,
+                (comparison.difference > 0) == higher,
             )
-            for other, (comparison, left_out), p in zip(others, found, corrected, strict=True)
+            for i, comparison, p in zip(order[1:], found, corrected, strict=True)
         ],
-        pooled=list(dict.fromkeys(key for recipe in ordered for key in varied(recipe.runs))),
+        pooled=list(dict.fromkeys(key for of_it in runs for key in varied(of_it))),
         aside=aside,
+        left_out=sum(e.status == "done" for recipe in able for e in recipe.runs) - counted,
         tests=tests,
     )
 
 
-def _versus(
-    a: Sequence[Entry], b: Sequence[Entry], metric: str
-) -> tuple[statistics.Comparison, int]:
-    """The comparison of two recipes' runs, and how many runs it leaves out.
+def _check(recipes: Sequence[Contestant]) -> None:
+    if len({recipe.name for recipe in recipes}) < len(recipes):
+        raise UserError("A recipe is named twice.")
+    seen: dict[Path, str] = {}
+    for recipe in recipes:
+        for entry in recipe.runs:
+            other = seen.setdefault(entry.folder, recipe.name)
+            if other != recipe.name:
+                raise UserError(
+                    f"{other} and {recipe.name} have runs in common, as {entry.folder}: a recipe "
+                    "cannot be compared with itself."
+                )
 
-    Runs are partners if they have the same seed and are alike in every setting that both recipes
-    have values of in common. Where fewer than half of the seeds have partners, none are pairs.
-    """
-    values = {
-        key: [{cell(entry.config.get(key)) for entry in side} for side in (a, b)]
-        for key in varied([*a, *b])
-    }
-    shared = [key for key, (one, two) in values.items() if one & two]
 
-    def places(side: Sequence[Entry]) -> dict[tuple, list[Entry]]:
-        found: dict[tuple, list[Entry]] = {}
-        for entry in side:
-            if entry.status == "done" and entry.number(metric) is not None:
-                settings = (cell(entry.config.get(key)) for key in shared)
-                found.setdefault((entry.result["seed"], *settings), []).append(entry)
-        return found
+def _metric(finished: Sequence[Entry]) -> str:
+    """What all of them are worth; UserError where they are of several tasks."""
+    known = list(dict.fromkeys(filter(None, map(metric_of, finished))))
+    if len(known) > 1:
+        raise UserError(
+            f"These runs are of several tasks, with {' and '.join(known)}. Compare those of one: "
+            "--where dataset==…, or by one metric that all have: --metric val_loss"
+        )
+    return known[0] if known else "val_loss"
 
-    sides = places(a), places(b)
-    common = sides[0].keys() & sides[1].keys()
-    pairs = len({place[0] for place in common})
-    fewest = min(len({place[0] for place in side}) for side in sides)
-    if pairs >= max(_PAIRS, fewest / 2):
-        partners = [[run for place in common for run in side[place]] for side in sides]
-        x, y = (list(by_seed(side, metric).values()) for side in partners)
-        runs = sum(len(of_place) for side in sides for of_place in side.values())
-        return statistics.compare_paired(x, y), runs - sum(map(len, partners))
-    x, y = (list(by_seed(side, metric).values()) for side in (a, b))
-    return statistics.compare_unpaired(x, y), 0
+
+def _matched(sides: Sequence[Sequence[Entry]], metric: str) -> list[list[Entry]]:
+    """The finished runs of each side that have partners on every other; all of them, where these
+    are fewer than half of a side."""
+    values = [
+        {key: {cell(entry.config.get(key)) for entry in side} for key in keys}
+        for keys in [varied([entry for side in sides for entry in side])]
+        for side in sides
+    ]
+    shared = [key for key in values[0] if set.intersection(*(of_it[key] for of_it in values))]
+
+    def place(entry: Entry) -> tuple:
+        return entry.result["seed"], *(cell(entry.config.get(key)) for key in shared)
+
+    good = [[e for e in s if e.status == "done" and e.number(metric) is not None] for s in sides]
+    common = set.intersection(*({place(entry) for entry in side} for side in good))
+    matched = [[entry for entry in side if place(entry) in common] for side in good]
+    seeds = len({entry.result["seed"] for entry in matched[0]})
+    enough = seeds > 1 and 2 * len(matched[0]) >= min(map(len, good))
+    return matched if enough else good
 
 
 # ---------------------------------------------------------------- shown
@@ -212,7 +240,7 @@ def show(verdict: Verdict, console: "Console") -> None:
         table.add_row(standing.name, mean, str(len(values)), lost, percent(standing.chance))
     console.print(table)
     table = Table(f"{verdict.best} less", title_justify="left")
-    for name in ("difference", "95 % interval", "p", "d", "better in"):
+    for name in ("difference", "95 % interval", "p", "p corrected", "d", "better in"):
         table.add_column(name, justify="right", overflow="fold")
     table.add_column("verdict", overflow="fold")
     for row in rows(verdict):
@@ -223,19 +251,21 @@ def show(verdict: Verdict, console: "Console") -> None:
 
 
 def rows(verdict: Verdict) -> list[list[str]]:
-    """The cells of each comparison: other, difference, interval, p, d, wins, verdict."""
-    table = []
+    """The cells of each comparison: other, difference, interval, p, corrected p, d, wins,
+    verdict."""
     form = form_of(fmean(verdict.standings[0].numbers.values()))
+    table = []
     for versus in verdict.versus:
         c = versus.comparison
-        spread = math.isfinite(c.low) and math.isfinite(c.effect)  # or nothing is known of it
+        spread = math.isfinite(c.low) and math.isfinite(c.shift)  # or nothing is known of it
         table.append(
             [
                 versus.other,
                 f"{c.difference:+{form}}",
                 f"{c.low:+{form}} … {c.high:+{form}}" if spread else "–",
-                p_text(versus.p),
-                f"{c.effect:+.2f}" if spread else "–",
+                p_text(c.p),
+                p_text(versus.p) if versus.enough else "–",
+                f"{c.d:+.2f}" if math.isfinite(c.d) else "–",
                 _wins(c, higher_is_better(verdict.metric)),
                 versus.verdict,
             ]
@@ -275,9 +305,6 @@ def _caption(verdict: Verdict) -> str:
 def explained(verdict: Verdict) -> list[str]:
     """What each number says, in a line."""
     paired = [versus.comparison.paired for versus in verdict.versus]
-    several = (
-        f", corrected for {verdict.tests} pairs of recipes (Holm)" if verdict.tests > 1 else ""
-    )
     how = (
         "signs of the pairs flipped" if all(paired)
         else "seeds dealt out anew" if not any(paired)
@@ -288,11 +315,14 @@ def explained(verdict: Verdict) -> list[str]:
         "difference: of the means, over the same seeds"
         if all(paired)
         else "difference: of the means; seeds are not shared by all, so not all are pairs",
-        "95 % interval: differences that go with these numbers; assumes about normal ones",
-        f"p: how often so large a difference comes by chance alone ({how}){several}",
-        "d: the difference in standard deviations; 0.2 is small, 0.8 large (Cohen)",
-        f"verdict: better where p ≤ {statistics.ALPHA}; more seeds: as many as find such a "
-        "difference in four of five tries",
+        "95 % interval: differences that go with these numbers, each by itself; assumes about "
+        "normal ones",
+        f"p: how often so large a difference comes by chance alone ({how})",
+        f"p corrected: for {verdict.tests} pairs of recipes (Holm); – where so few seeds cannot "
+        f"give {statistics.ALPHA}",
+        "d: the difference in standard deviations over seeds (Cohen); 0.2 is small, 0.8 large",
+        f"verdict: better where p corrected ≤ {statistics.ALPHA}; seeds each: as many as find such "
+        "a difference in four of five tries, if it is as large as it looks",
     ]
     if not all(versus.enough for versus in verdict.versus):
         lines.append(
@@ -300,9 +330,12 @@ def explained(verdict: Verdict) -> list[str]:
             "normal numbers instead, and so tell apart with fewer"
         )
     if verdict.aside:
-        lines.append(f"not compared, without a finished run: {', '.join(verdict.aside)}")
-    if left_out := sum(versus.left_out for versus in verdict.versus):
-        lines.append(f"left out: {left_out} runs without a partner of the same seed and settings")
+        lines.append(f"not compared, without two finished seeds: {', '.join(verdict.aside)}")
+    if verdict.left_out:
+        lines.append(
+            f"left out: {verdict.left_out} runs without a partner of the same seed and settings in "
+            f"each other recipe, or without {verdict.metric}"
+        )
     return lines
 
 
@@ -319,7 +352,7 @@ def as_dict(verdict: Verdict) -> dict[str, Any]:
         "versus": [
             {k: clean(v) for k, v in versus.comparison._asdict().items()}
             | {"other": versus.other, "p_corrected": clean(versus.p), "verdict": versus.verdict}
-            | {"seeds_needed": versus.needed, "left_out": versus.left_out}
+            | {"seeds_needed": versus.needed, "seeds_able": versus.able}
             for versus in verdict.versus
         ],
     }
