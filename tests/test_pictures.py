@@ -56,7 +56,7 @@ def test_a_curve_goes_as_far_as_half_of_the_seeds(study):
     curve = data.curve(recipe, "val_loss")
     assert len(curve.x) == 3
     diverged = next(r for r in study.recipes if r.not_done)
-    assert len(data.curve(diverged, "val_loss").x) == 3
+    assert data.curve(diverged, "val_loss").seeds == 2
 
 
 @pytest.mark.parametrize("kind", kinds.KINDS)
@@ -140,6 +140,7 @@ def test_logarithmic():
         (["--x", "epochs"], "Did you mean epoch"),
         (["--kind", "scatter", "--x", "optimiser.lr"], "Did you mean optimizer.lr"),
         (["--kind", "heatmap", "--by", "optimizer"], "needs two settings"),
+        (["--kind", "bars", "--x", "act"], "has its axes by itself"),
         (["--where", "status==failed"], "No run meets"),
     ],
 )
@@ -155,6 +156,16 @@ def test_runs_without_results(leave, trainlab):
     for kind in kinds.KINDS:
         answer = trainlab("plot", "--kind", kind)
         assert answer.code == 2 or kind == "heatmap", answer.err
+
+
+def test_runs_of_one_seed_are_one_curve_and_unfinished_ones_none(study):
+    (summary,) = recipes.summaries(runs.find_runs("outputs").runs, by=["optimizer"])
+    sgd = next(r for r in summary.recipes if r.settings["optimizer"] == "sgd")
+    curve = data.curve(sgd, "val_loss")
+    assert curve.seeds == 3
+    # Seed 2 has no finished run at the rate 0.1.
+    expected = [np.mean([0.102, 0.12, 0.3]), np.mean([0.112, 0.13, 0.31]), np.mean([0.122, 0.14])]
+    assert curve.mean[2] == pytest.approx(np.mean(expected))
 
 
 def test_one_seed_and_missing_numbers(leave):

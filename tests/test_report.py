@@ -1,6 +1,7 @@
 """Reports: what is told is what the runs say, safe to open, and whole without a network."""
 
 import html.parser
+import json
 import re
 import shutil
 import subprocess
@@ -91,7 +92,7 @@ def test_the_page_tells_what_the_runs_say(sweep, trainlab):
     assert "trainlab train -m act=relu" in text
     assert "24 done" in text
     assert "too &lt;hot&gt; (24 runs)" in text
-    assert "pip install trainlab==0.1.0" in text
+    assert "trainlab 0.1.0" in text
     assert text.count("<svg") == 4
 
 
@@ -128,6 +129,29 @@ def test_damaged_files_are_told(sweep, trainlab):
     assert trainlab("report", "outputs/a").code == 0
     text = Path("outputs/a/report.html").read_text(encoding="utf-8")
     assert "is cut short or not JSON" in text
+
+
+def test_foreign_files_are_no_error(sweep, trainlab):
+    run = next(path for path in sweep.iterdir() if path.is_dir())
+    (run / "env.json").write_text(json.dumps({"command": "trainlab train 'x"}))
+    (sweep / "huge.csv").write_text("trial,state,x\n" + "x" * 200_000 + ",,\n")
+    (sweep / "theirs.csv").write_bytes(b"\xff\xfe")
+    assert trainlab("report", "outputs/a").code == 0
+
+
+def test_what_is_left_out_is_said(leave, trainlab):
+    for number in range(35):
+        for seed in range(2):
+            run = leave(
+                "a", {"optimizer.lr": number + 1}, seed, val=0.5 + 0.01 * number + 0.001 * seed
+            )
+        command = f"trainlab train optimizer.lr={number + 1}"
+        (run / "env.json").write_text(json.dumps({"command": command}))
+    assert trainlab("report", "outputs/a").code == 0
+    text = Path("outputs/a/report.html").read_text(encoding="utf-8")
+    assert "# and 27 more" in text
+    assert "the best 12 of 35 recipes" in text
+    assert "the best 30 of 35 recipes" in text
 
 
 def test_runs_of_several_tasks_and_those_that_only_began(leave, trainlab):
@@ -233,6 +257,16 @@ def test_a_write_up_keeps_what_a_person_wrote(mine, trainlab):
     assert "0.9010 ± 0.0025" in again
     assert "0.1234" not in again
     assert "trainlab: choices" not in again
+
+
+def test_a_part_without_its_end_is_left_alone(mine, trainlab):
+    trainlab("report", "--study", "mine")
+    text = mine.read_text().replace("<!-- end -->\n", "MINE\n", 1)
+    mine.write_text(text)
+    answer = trainlab("report", "--study", "mine")
+    assert answer.code == 2
+    assert "'question' has no line <!-- end -->" in answer.err
+    assert mine.read_text() == text
 
 
 def test_a_file_without_marks_is_continued(mine, trainlab):

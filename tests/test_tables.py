@@ -170,16 +170,43 @@ def test_damaged_and_foreign_files_are_told_and_passed_over(leave, trainlab):
     assert "no runs below empty" in trainlab("table", "empty").err
 
 
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"config": {"seed": None}}, "has no seed"),
+        ({"config": {"seed": "7"}}, "has no seed"),
+        ({"config": 3}, "has no config"),
+        ({"overrides": [1, 2]}, "has overrides that are no texts"),
+        ({"reason": ["x"]}, "has a reason that is no text"),
+        ({"run_id": 7}, "not a run's"),
+    ],
+)
+def test_what_is_no_run_is_told(leave, trainlab, changes, why):
+    run = leave("a", {}, val=0.9)
+    leave("a", {"act": "gelu"}, val=0.8)
+    status = json.loads((run / "status.json").read_text())
+    (run / "status.json").write_text(json.dumps(status | changes))
+    answer = trainlab("table")
+    assert answer.code == 0
+    assert f"status.json {why}" in answer.err
+
+
+def test_links_are_followed_and_each_run_counts_once(leave, folder):
+    run = leave("a", {}, val=0.9)
+    (folder / "links").mkdir()
+    (folder / "links" / "a").symlink_to(folder / "outputs" / "a")
+    (folder / "links" / "loop").symlink_to(folder / "links")
+    assert [entry.folder.name for entry in runs.find_runs("links").runs] == [run.name]
+    assert len(runs.find_runs("links", "outputs", "./outputs/a", run).runs) == 1
+
+
 def test_a_run_is_found_once_and_not_looked_into(leave):
     run = leave("a", {}, val=0.9)
     inside = run / "tensorboard" / "x"
     inside.mkdir(parents=True)
     (inside / "status.json").write_text("{}")
-    found = runs.find_runs("outputs", "outputs/a", run)
-    assert len(found.runs) == 1 or {r.folder for r in found.runs} == {
-        run,
-        Path("outputs/a") / run.name,
-    }
+    found = runs.find_runs("outputs")
+    assert len(found.runs) == 1
     assert not found.skipped
 
 
@@ -205,13 +232,16 @@ def test_a_default_that_was_changed_between_two_sweeps_is_a_column(leave):
         ("val_accuracy>0.85", [2, 3]),
         ("status==done", [0, 1, 2, 3]),
         ("act=='gelu' and seed==3", [3]),
+        ("name=='rock and roll' and seed<2", [0]),
+        ("name=='a & b'", [1]),
     ],
 )
 def test_where(leave, text, seeds):
     for seed in range(4):
         settings = {"act": "relu" if seed < 2 else "gelu", "optimizer.lr": [0.01, 0.1][seed % 2]}
         hidden = [100, 50] if seed == 3 else [10]
-        leave("a", settings | {"arch.hidden": hidden}, seed=seed, val=0.8 if seed < 2 else 0.9)
+        settings |= {"arch.hidden": hidden, "name": ["rock and roll", "a & b", None, None][seed]}
+        leave("a", settings, seed=seed, val=0.8 if seed < 2 else 0.9)
     found = where.matching(runs.find_runs("outputs").runs, text)
     assert [entry.config["seed"] for entry in found] == seeds
 
@@ -224,6 +254,10 @@ def test_where(leave, text, seeds):
         ("__import__('os')", "Conditions look like"),
         ("atc==gelu", "Did you mean act?"),
         ("act==swish", "No run meets"),
+        ("act==relu or act==gelu", "act in relu,gelu"),
+        ("act==relu,gelu", "act in relu,gelu"),
+        ("val_accuracy>60%", "is between numbers"),
+        ("act>=relu", "is between numbers"),
     ],
 )
 def test_conditions_that_cannot_be_met_or_read(leave, trainlab, text, told):
@@ -318,6 +352,21 @@ def test_other_forms(leave, trainlab, folder):
     assert "exclude each other" in trainlab("table", "--csv", "--json").err
     assert trainlab("table", "-o", "no/runs.csv").code == 2
     assert "a table ends in .csv" in trainlab("table", "-o", "runs.doc").err
+
+
+def test_json_has_no_number_that_is_none(leave, trainlab):
+    run = leave("a", {}, val=0.9)
+    result = json.loads((run / "result.json").read_text()) | {"val_loss": math.inf}
+    (run / "result.json").write_text(json.dumps(result))
+    (row,) = json.loads(trainlab("table", "--json").out)
+    assert row["val_loss"] is None
+
+
+def test_options_are_not_given_twice_but_conditions_are_joined(leave, trainlab):
+    grid(leave, {("adam", "relu"): [0.9], ("adam", "gelu"): [0.8], ("sgd", "relu"): [0.5]})
+    both = ("--where", "optimizer==adam", "--where", "act==relu", "--csv")
+    assert len(trainlab("table", *both).out.splitlines()) == 2
+    assert "--by is given twice" in trainlab("table", "--by", "act", "--by", "optimizer").err
 
 
 def test_parquet(leave, trainlab, folder):
@@ -483,7 +532,7 @@ def test_several_recipes_are_corrected_for_all_pairs(leave):
         (["outputs", "--by", "optimizer"], "Two recipes with two finished seeds"),
         (["act==relu", "act==tanh"], "There are fewer of: act==relu, act==tanh"),
         (["act==relu", "act==relu"], "named twice"),
-        (["act==relu", "outputs/nowhere"], "Conditions look like"),
+        (["act==relu", "outputs/nowhere"], "There is no folder outputs/nowhere"),
         (["act==relu", "act==gelu", "--by", "act"], "are recipes already"),
         (
             ["act==relu", "act==gelu", "--metric", "val_acuracy"],

@@ -25,11 +25,17 @@ class Curve(NamedTuple):
 
 
 def curve(recipe: Recipe, metric: str, x: str = "epoch") -> Curve | None:
-    """As far as at least half of the seeds went; None where no run has the metric.
+    """As far as at least half of the seeds went; of finished runs, if there are any. None where no
+    run has an epoch.
 
     Raises UserError for a column that metrics.csv does not have.
     """
-    series = [rows for entry in recipe.runs if (rows := read_metrics(entry.folder))]
+    of_seed: dict[int, list[list[dict[str, float]]]] = {}
+    finished = [entry for entry in recipe.runs if entry.status == "done"]
+    for entry in finished or recipe.runs:
+        if rows := read_metrics(entry.folder):
+            of_seed.setdefault(entry.result["seed"], []).append(rows)
+    series = [_averaged(runs) for runs in of_seed.values()]
     columns = dict.fromkeys(name for rows in series for name in rows[0])
     for name in (metric, x) if series else ():
         if name not in columns:
@@ -48,8 +54,19 @@ def curve(recipe: Recipe, metric: str, x: str = "epoch") -> Curve | None:
         mean, half = interval(values)
         means.append(mean)
         halves.append(half)
-        places.append(float(np.mean([row[x] for row in there])))
+        places.append(float(np.nanmean([row.get(x, np.nan) for row in there])))
     return Curve(recipe.name, places, np.array(means), np.array(halves), len(series))
+
+
+def _averaged(runs: list[list[dict[str, float]]]) -> list[dict[str, float]]:
+    """Runs of one seed as one: what shares a seed is no independent number."""
+    if len(runs) == 1:
+        return runs[0]
+    epochs = [[rows[t] for rows in runs if t < len(rows)] for t in range(max(map(len, runs)))]
+    return [
+        {name: float(np.mean([row[name] for row in rows if name in row])) for name in rows[0]}
+        for rows in epochs
+    ]
 
 
 class Field(NamedTuple):

@@ -21,7 +21,7 @@ _CURVES = len(style.COLOURS)  # that can be told apart
 _BARS = 30
 _LETTERS = 60  # of a label
 _HALF = 34  # of one that has half the width
-_CELLS = 400  # of a heat map, with numbers in them
+_LEVELS = 30  # on a side of a heat map that has numbers in its cells, and all labels
 
 
 def curves(summary: Summary, x: str | None = None, y: str | None = None) -> Figure:
@@ -56,12 +56,13 @@ def curves(summary: Summary, x: str | None = None, y: str | None = None) -> Figu
     return figure
 
 
-def bars(summary: Summary, x: str | None = None, y: str | None = None) -> Figure:
+def bars(summary: Summary) -> Figure:
     """Each recipe's mean with its 95 % interval, and the number of every seed.
 
     Points, not bars: what begins at 0 hides differences, what does not exaggerates them.
     """
-    shown = [recipe for recipe in summary.recipes if recipe.numbers[summary.metric]][:_BARS]
+    finished = [recipe for recipe in summary.recipes if recipe.numbers[summary.metric]]
+    shown = finished[:_BARS]
     if not shown:
         raise UserError(f"No finished run has {summary.metric}.")
     figure = Figure(figsize=(7.5, 1.0 + 0.3 * len(shown)), layout="constrained")
@@ -81,7 +82,8 @@ def bars(summary: Summary, x: str | None = None, y: str | None = None) -> Figure
             )  # fmt: skip
     axes.set_yticks(places, [_short(recipe.name) for recipe in shown])
     axes.invert_yaxis()
-    axes.set_xlabel("mean ± 95 % interval; each seed is a dash")
+    left_out = f"; the best {_BARS} of {len(finished)} recipes" if len(finished) > _BARS else ""
+    axes.set_xlabel(f"mean ± 95 % interval; each seed is a dash{left_out}")
     axes.margins(y=0.5 / len(shown))
     axes.grid(axis="x", color=style.GREY, alpha=0.2)
     axes.tick_params(axis="y", length=0)
@@ -109,16 +111,24 @@ def heatmap(summary: Summary, x: str | None = None, y: str | None = None) -> Fig
     axes = figure.add_subplot()
     cmap = style.MAP if higher_is_better(summary.metric) else f"{style.MAP}_r"
     image = axes.imshow(means, cmap=cmap, aspect="auto")
-    if means.size <= _CELLS:
+    if max(means.shape) <= _LEVELS:
         _numbers_in(axes, means, image)
-    axes.set_xticks(range(wide), across[0], rotation=30 if sum(map(len, across[0])) > 50 else 0)
-    axes.set_yticks(range(tall), down[0])
+    turned = max(map(len, across[0])) * min(wide, _LEVELS) > 50
+    across_ticks, down_ticks = _thinned(across[0]), _thinned(down[0])
+    axes.set_xticks(*across_ticks, rotation=40 if turned else 0, ha="right" if turned else "center")
+    axes.set_yticks(*down_ticks)
     axes.set_xlabel(names[0])
     axes.set_ylabel(names[1])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     figure.colorbar(image, label=summary.metric).outline.set_visible(False)
     return figure
+
+
+def _thinned(labels: list[str]) -> tuple[list[int], list[str]]:
+    """Places and labels, as many as can be read."""
+    places = list(range(0, len(labels), math.ceil(len(labels) / _LEVELS)))
+    return places, [labels[place] for place in places]
 
 
 def _numbers_in(axes, means: np.ndarray, image) -> None:
@@ -161,7 +171,7 @@ def scatter(summary: Summary, x: str | None = None, y: str | None = None) -> Fig
     return figure
 
 
-def parallel(summary: Summary, x: str | None = None, y: str | None = None) -> Figure:
+def parallel(summary: Summary) -> Figure:
     """Every run as a line through its settings to its metric; the better, the more on top."""
     runs = sorted(
         finished(summary), key=lambda run: run[1], reverse=not higher_is_better(summary.metric)
@@ -181,8 +191,12 @@ def parallel(summary: Summary, x: str | None = None, y: str | None = None) -> Fi
         )
     for place, one in enumerate(fields):
         axes.axvline(place, color=style.GREY, lw=0.8)
+        left = place == 0  # where no line begins
         for height, label in _ticks(one):
-            axes.text(place + 0.03, height, label, fontsize=7, va="center")
+            axes.text(
+                place - 0.03 if left else place + 0.03, height, label, fontsize=7, va="center",
+                ha="right" if left else "left",
+            )  # fmt: skip
     axes.set_xticks(range(len(fields)), [one.name for one in fields])
     axes.set_xlim(-0.2, len(fields) - 0.4)
     axes.set_yticks([])

@@ -26,7 +26,7 @@ _DPI = 160
 def check(path: Path) -> None:
     """Raise UserError, before anything is drawn, where a picture cannot be written to."""
     needed("matplotlib", "plot", "A picture")
-    if path.suffix not in ENDINGS:
+    if path.suffix.lower() not in ENDINGS:
         raise UserError(f"{path}: a picture ends in {', '.join(ENDINGS)}")
     if not path.parent.is_dir():
         raise UserError(f"There is no folder {path.parent} to write {path.name} to.")
@@ -57,16 +57,15 @@ def styled(ink: str) -> Iterator[None]:
 
 def ink(path: Path) -> str:
     """Of a file: an svg has no background of its own, and stands on white or on black."""
-    return GREY if path.suffix == ".svg" else _INK
+    return GREY if path.suffix.lower() == ".svg" else _INK
 
 
 def save(figure: "Figure", path: Path) -> None:
     """Write a figure that was drawn in `styled(ink(path))`."""
-    svg = path.suffix == ".svg"
+    kind = path.suffix.lower().removeprefix(".")
+    svg = kind == "svg"
     how = {"transparent": True, "metadata": {"Date": None}} if svg else {"facecolor": "white"}
-    write_atomically(
-        path, lambda beside: figure.savefig(beside, format=path.suffix[1:], dpi=_DPI, **how)
-    )
+    write_atomically(path, lambda beside: figure.savefig(beside, format=kind, dpi=_DPI, **how))
 
 
 def as_svg(figure: "Figure", prefix: str = "") -> str:

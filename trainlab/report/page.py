@@ -62,10 +62,11 @@ def _searches(folders: Sequence[Path]) -> list[dict[str, Any]]:
             continue
         try:
             with open(path, newline="", encoding="utf-8") as file:
+                if not file.readline(1000).startswith("trial,state,"):
+                    continue
+                file.seek(0)
                 headings, *rows = csv.reader(file)
-        except (OSError, ValueError):
-            continue
-        if headings[:2] != ["trial", "state"]:
+        except (OSError, ValueError, csv.Error):
             continue
         picture = path.with_suffix(".svg")
         # As an image, in which nothing runs: the file may be anyone's.
@@ -118,6 +119,7 @@ def _part(part: Part, number: int) -> dict[str, Any]:
         "recipes": story.of_recipes(part),
         "caption": recipes.caption(part.summary),
         "chances": story.of_contestants(verdict) if verdict else None,
+        "compared": part.compared,
         "versus": story.of_versus(verdict) if verdict else None,
         "explained": compare.explained(verdict) if verdict else [],
         "effects": story.of_effects(part) if part.effects else None,

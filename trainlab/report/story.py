@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COMPARED = 12  # recipes that are compared with the best
-_COMMANDS = 8
+COMMANDS = 8
 _NOTES = 30
 _LOG = 2**16  # characters of a log that are looked at
 
@@ -37,6 +37,12 @@ class Part(NamedTuple):
     effects: Effects | None  # None where no choice varies
     pictures: list[Picture]
 
+    @property
+    def compared(self) -> str:
+        """Which recipes are compared, where these are not all."""
+        able = sum(len(r.numbers[self.summary.metric]) > 1 for r in self.summary.recipes)
+        return f"the best {_COMPARED} of {able} recipes" if able > _COMPARED else ""
+
 
 class Story(NamedTuple):
     title: str
@@ -53,9 +59,10 @@ class Story(NamedTuple):
     skipped: dict[Path, str]  # files that could not be read
 
     @property
-    def trainlab(self) -> str:
-        """The versions of trainlab, as pip takes one."""
-        return next(iter(self.environments), "").partition(",")[0].replace(" ", "==")
+    def shown(self) -> list[str]:
+        """As many of the commands as one wants to read."""
+        more = len(self.commands) - COMMANDS
+        return [*self.commands[:COMMANDS], *([f"# and {more} more"] if more > 0 else [])]
 
 
 def told(found: Found, title: str) -> Story:
@@ -66,7 +73,7 @@ def told(found: Found, title: str) -> Story:
     return Story(
         title=title,
         question=_question(runs),
-        commands=list(_counted(map(_command, where)))[:_COMMANDS],
+        commands=list(_counted(map(_command, where))),
         first=min(filter(None, times), default=""),
         last=max(filter(None, times), default=""),
         counts=_counted(run.status for run in runs),
@@ -136,14 +143,17 @@ def _is_number(text: str) -> bool:
 
 def _question(runs: Sequence[Entry]) -> str:
     """The first line of the study's file, if all runs are of one that is there."""
-    studies = {run.config.get("experiment") for run in runs}
-    file = options("experiment").get(studies.pop() or "") if len(studies) == 1 else None
+    studies = {str(run.config.get("experiment") or "") for run in runs}
+    file = options("experiment").get(studies.pop()) if len(studies) == 1 else None
     return schema.read(file)[0] if file else ""
 
 
 def _command(where: dict[str, Any]) -> str:
     """As it can be typed: without the path of the program, and with what it shows."""
-    words = shlex.split(str(where.get("command", "")))
+    try:
+        words = shlex.split(str(where.get("command", "")))
+    except ValueError:  # not written by us
+        return ""
     return shlex.join(["trainlab", *(w for w in words[1:] if w != "-q")]) if words else ""
 
 

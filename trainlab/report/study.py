@@ -16,7 +16,11 @@ from trainlab.store import write_atomically
 from trainlab.tables import compare, effects, forms, recipes
 from trainlab.tables.runs import read
 
-_MARKED = re.compile(r"<!-- trainlab: ([a-z]+) -->\n.*?<!-- end -->\n?", re.S)
+_BEGIN = "<!-- trainlab: "
+_MARKED = re.compile(
+    rf"{_BEGIN}([a-z]+) -->\n(?:(?!{_BEGIN}).)*?<!-- end -->\n?", re.S
+)  # not over the beginning of another part
+_FAILURES = 20
 
 
 def write(name: str, outputs: Path = Path("outputs")) -> Path:
@@ -31,9 +35,9 @@ def write(name: str, outputs: Path = Path("outputs")) -> Path:
         raise UserError(f"There is no run of it yet: trainlab train experiment={name}")
     told = story.told(read([outputs / name]), name)
     file = _place(studies[name], name)
-    pictures = _draw(told, file)
-    parts = dict(_parts(told, pictures))
-    text = merged(file.read_text(encoding="utf-8") if file.is_file() else f"# {name}\n", parts)
+    text = file.read_text(encoding="utf-8") if file.is_file() else f"# {name}\n"
+    _check(text)
+    text = merged(text, dict(_parts(told, _draw(told, file))))
     write_atomically(file, lambda beside: beside.write_text(text, encoding="utf-8"))
     return file
 
@@ -45,6 +49,18 @@ def _place(study: Path, name: str) -> Path:
         folder = Path("experiments").resolve()
         folder.mkdir(exist_ok=True)
     return folder.relative_to(Path.cwd().resolve()) / f"{name}.md"
+
+
+def _check(text: str) -> None:
+    """Raise UserError where a part has lost its end: what follows could be a person's."""
+    whole = _MARKED.findall(text)
+    begun = re.findall(rf"{_BEGIN}(\S*)", text)
+    for key in begun:
+        if begun.count(key) > whole.count(key):
+            raise UserError(
+                f"The part {key!r} has no line <!-- end -->. Put it back behind what was written "
+                "there, or remove the part; nothing has been changed."
+            )
 
 
 def merged(text: str, parts: dict[str, str]) -> str:
@@ -79,10 +95,10 @@ def _draw(told: Story, file: Path) -> list[tuple[Picture, str]]:
 
 def _parts(told: Story, pictures: list[tuple[Picture, str]]) -> Iterator[tuple[str, str]]:
     """Name -> Markdown."""
-    commands = "\n".join(told.commands)
+    commands = "\n".join(told.shown)
     yield "question", f"{told.question}\n\n```\n{commands}\n```"
     yield "table", "\n".join(_table(part) for part in told.parts)
-    if compared := [_comparison(part.verdict) for part in told.parts if part.verdict]:
+    if compared := [_comparison(part, part.verdict) for part in told.parts if part.verdict]:
         yield "comparison", "\n\n".join(compared)
     if choices := [_choices(part) for part in told.parts if part.effects]:
         yield "choices", "\n\n".join(choices)
@@ -95,10 +111,11 @@ def _table(part: Part) -> str:
     return forms.markdown(*story.of_recipes(part), recipes.caption(part.summary))
 
 
-def _comparison(verdict: compare.Verdict) -> str:
+def _comparison(part: Part, verdict: compare.Verdict) -> str:
     lines = "\n".join(f"- {line}" for line in compare.explained(verdict))
     chances = forms.markdown(*story.of_contestants(verdict))
-    return f"{forms.markdown(*story.of_versus(verdict))}\n{chances}\n{lines}"
+    which = f"\n{part.compared}\n" if part.compared else ""
+    return f"{forms.markdown(*story.of_versus(verdict))}{which}\n{chances}\n{lines}"
 
 
 def _choices(part: Part) -> str:
@@ -110,6 +127,9 @@ def _origin(told: Story) -> str:
     when = told.last[:10]
     where = "; ".join(told.environments)
     failed = "".join(
-        f"\n- {run.result['run_id']} {run.status}: {reason}" for run, reason in told.failures[:20]
+        f"\n- {run.result['run_id']} {run.status}: {reason}"
+        for run, reason in told.failures[:_FAILURES]
     )
+    if len(told.failures) > _FAILURES:
+        failed += f"\n- and {len(told.failures) - _FAILURES} more"
     return f"{counts} runs, {when}. {where}.{failed}"

@@ -51,29 +51,44 @@ def find_runs(*folders: str | Path) -> Found:
     passed over and listed."""
     found: list[Entry] = []
     skipped: dict[Path, str] = {}
-    for path in dict.fromkeys(run for folder in folders for run in _run_folders(str(folder))):
+    seen: set[str] = set()  # real paths: a folder may be named twice, or linked to
+    for path in (run for folder in folders for run in _run_folders(str(folder), seen)):
         status = read_json(file := Path(path, "status.json"))
-        if not isinstance(status.get("run_id"), str) or not isinstance(status.get("status"), str):
-            skipped[file] = "not a run's" if status else _trouble(file)
-            continue
-        config, finished = status.get("config"), status["status"] == "done"
-        if not isinstance(config, dict):
-            skipped[file] = "has no config"
+        if problem := _problem(status) if status else _trouble(file):
+            skipped[file] = problem
             continue
         result = read_json(file := Path(path, "result.json"))
-        if finished and not result:
+        if status["status"] == "done" and not result:
             skipped[file] = _trouble(file)
             continue
-        head = {"run_id": status["run_id"], "status": status["status"], "seed": config.get("seed")}
-        typed = status.get("overrides") or []
+        config, typed = status["config"], status.get("overrides") or []
+        head = {"run_id": status["run_id"], "status": status["status"], "seed": config["seed"]}
         time = str(status.get("time", ""))
         found.append(Entry(config, typed, result | head, status.get("reason"), Path(path), time))
     found.sort(key=lambda entry: (entry.time, str(entry.folder)))
     return Found(found, skipped)
 
 
-def _run_folders(folder: str) -> Iterator[str]:
-    """Folders with a status.json, and not what is inside these."""
+def _problem(status: dict[str, Any]) -> str | None:
+    """What keeps a status.json from being a run's."""
+    if not isinstance(status.get("run_id"), str) or not isinstance(status.get("status"), str):
+        return "not a run's"
+    config, typed = status.get("config"), status.get("overrides") or []
+    if not isinstance(config, dict):
+        return "has no config"
+    if not isinstance(config.get("seed"), int):
+        return "has no seed"
+    if not isinstance(typed, list) or not all(isinstance(text, str) for text in typed):
+        return "has overrides that are no texts"
+    return None if isinstance(status.get("reason"), str | None) else "has a reason that is no text"
+
+
+def _run_folders(folder: str, seen: set[str]) -> Iterator[str]:
+    """Folders with a status.json, and not what is inside these; links are followed, once."""
+    real = os.path.realpath(folder)
+    if real in seen:
+        return
+    seen.add(real)
     below = []
     try:
         with os.scandir(folder) as children:
@@ -81,12 +96,12 @@ def _run_folders(folder: str) -> Iterator[str]:
                 if child.name == "status.json":
                     yield folder
                     return
-                if child.is_dir(follow_symlinks=False) and child.name != ".hydra":
+                if child.name != ".hydra" and child.is_dir():
                     below.append(child.path)
     except OSError:
         return
     for path in sorted(below):
-        yield from _run_folders(path)
+        yield from _run_folders(path, seen)
 
 
 def _trouble(file: Path) -> str:
@@ -110,7 +125,7 @@ def read_metrics(run: Path) -> list[dict[str, float]]:
                 for line in lines
                 if len(line) == len(head)
             ]
-    except (OSError, ValueError):
+    except (OSError, ValueError, csv.Error):
         return []
 
 
@@ -297,4 +312,9 @@ def _harmless(value: Any) -> Any:
 
 
 def as_json(table: Sequence[dict[str, Any]]) -> str:
-    return json.dumps(table, indent=1) + "\n"
+    """A list of objects; what is not finite is null, for which JSON has no number."""
+    finite = [
+        {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+        for row in table
+    ]
+    return json.dumps(finite, indent=1, allow_nan=False) + "\n"

@@ -17,7 +17,9 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt, "<": operator.lt,
 }  # fmt: skip
 _CONDITION = re.compile(r"^\s*([\w./-]+)\s*(==|!=|>=|<=|>|<|\s+in\s+)\s*(.*?)\s*$", re.S)
-_AND = re.compile(r"\s+and\s+|\s*&&?\s*")
+_OUTSIDE = r"(?=(?:[^'\"]*(['\"])[^'\"]*\1)*[^'\"]*$)"  # of quotes
+_AND = re.compile(rf"(?:\s+and\s+|\s*&&?\s*){_OUTSIDE}")
+_OR = re.compile(rf"(?:\s+or\s+|\s*\|\|?\s*){_OUTSIDE}")
 
 
 class Condition(NamedTuple):
@@ -38,7 +40,9 @@ def conditions(text: str) -> list[Condition]:
     Condition(key='optimizer.lr', symbol='<', values=['0.1'])
     """
     found = []
-    for part in _AND.split(text):
+    if _OR.search(text):
+        raise UserError(f"--where {text!r}: there is no `or`; one of several is: act in relu,gelu")
+    for part in _parts(text):
         match = _CONDITION.match(part)
         if not match or not match[3]:
             raise UserError(
@@ -47,8 +51,33 @@ def conditions(text: str) -> list[Condition]:
             )
         key, symbol, value = match[1], match[2].strip(), match[3]
         values = _listed(value) if symbol == "in" else [value]
+        if (
+            len(_listed(value)) > 1
+            and symbol != "in"
+            and not value.startswith(("[", "{", "'", '"'))
+        ):
+            raise UserError(f"{part.strip()!r} names several values: {key} in {value}")
+        if symbol in (">", "<", ">=", "<=") and not _is_number(value):
+            raise UserError(f"{part.strip()!r}: {symbol} is between numbers, and {value} is none.")
         found.append(Condition(key, symbol, [_unquoted(v.strip()) for v in values]))
     return found
+
+
+def _parts(text: str) -> list[str]:
+    """What stands between the `and`s."""
+    parts, start = [], 0
+    for match in _AND.finditer(text):
+        parts.append(text[start : match.start()])
+        start = match.end()
+    return [*parts, text[start:]]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def matching(entries: Sequence[Entry], where: str) -> list[Entry]:
@@ -82,13 +111,9 @@ def _unquoted(text: str) -> str:
 
 def _compared(symbol: str, mine: Any, typed: str) -> bool:
     """Numbers as numbers, all else as it is typed; a value that is missing is only ever unequal."""
-    try:
-        number = float(typed)
-    except ValueError:
-        number = None
-    if number is not None and isinstance(mine, int | float) and not isinstance(mine, bool):
-        return _OPERATORS[symbol](mine, number)
-    if symbol in ("==", "!="):
-        spaceless = typed.replace(" ", "") if typed.startswith(("[", "{")) else typed
-        return _OPERATORS[symbol](cell(mine), spaceless)
-    return not isinstance(mine, int | float | None) and _OPERATORS[symbol](cell(mine), typed)
+    if _is_number(typed) and isinstance(mine, int | float) and not isinstance(mine, bool):
+        return _OPERATORS[symbol](mine, float(typed))
+    if symbol not in ("==", "!="):
+        return False
+    spaceless = typed.replace(" ", "") if typed.startswith(("[", "{")) else typed
+    return _OPERATORS[symbol](cell(mine), spaceless)

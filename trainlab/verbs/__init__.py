@@ -17,7 +17,7 @@ from trainlab.config import UserError, nearest
 def parsed(
     arguments: Sequence[str], usage: str, named: Sequence[str] = (), flags: Sequence[str] = ()
 ) -> tuple[list[str], dict[str, str]]:
-    """Positional arguments, and `--name value` or `--flag`.
+    """Positional arguments, and `--name value` or `--flag`. Several --where are joined.
 
     Raises UserError with the usage where another option is typed, or one has no value.
     """
@@ -30,7 +30,10 @@ def parsed(
         if name in flags and not is_joined:
             options[name] = ""
         elif name in named and (is_joined or rest):
-            options[name] = value if is_joined else rest.pop(0)
+            value = value if is_joined else rest.pop(0)
+            if name in options and name != "--where":
+                raise UserError(f"{name} is given twice. Usage: trainlab {usage}")
+            options[name] = f"{options[name]} and {value}" if name in options else value
         elif argument.startswith("-"):
             why = "needs a value" if name in named else "is no option here"
             raise UserError(

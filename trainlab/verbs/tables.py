@@ -2,7 +2,7 @@
 
 import json
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,9 +10,11 @@ from trainlab.config import UserError, nearest
 from trainlab.verbs import parsed, stdout
 
 if TYPE_CHECKING:
+    from trainlab.tables.recipes import Summary
     from trainlab.tables.runs import Found
 
 _FILTERS = ("--by", "--metric", "--where")
+_TOLD = 5  # files that could not be read, by their names
 
 
 def table(arguments: list[str]) -> int:
@@ -41,9 +43,7 @@ def table(arguments: list[str]) -> int:
         print(text or output, end="" if text else "\n")
         return 0
     summaries = recipes.summaries(found.runs, by, metric)
-    for summary in summaries:
-        if warning := recipes.ranked_by_test(summary):
-            stderr(f"warning: {warning}")
+    warn_of_test(summaries)
     if form:
         text = forms.write(forms.of_recipes(summaries, form), output, form)
         print(text or output, end="" if text else "\n")
@@ -73,7 +73,17 @@ def compare(arguments: list[str]) -> int:
     )
     named, options = parsed(arguments, usage, (*_FILTERS, "--in"), ("--json",))
     from trainlab.tables import compare as comparing
+    from trainlab.tables.runs import find_runs
 
+    for name in named:
+        if not Path(name).is_dir() and not any(
+            symbol in name for symbol in ("=", "<", ">", " in ")
+        ):
+            raise UserError(f"There is no folder {name}, and it is no condition: {usage}")
+    folders = [name for name in named if Path(name).is_dir()]
+    if len(folders) < len(named) or not named:
+        folders.append(options.get("--in", "outputs"))
+    tell_skipped(find_runs(*folders).skipped)
     recipes = comparing.contestants(
         named, options.get("--in", "outputs"), listed(options.get("--by")),
         options.get("--metric"), options.get("--where"),
@@ -94,7 +104,9 @@ def effects(arguments: list[str]) -> int:
     from trainlab.tables import recipes
 
     runs = runs_below(folders, options).runs
-    for summary in recipes.summaries(runs, None, options.get("--metric")):
+    summaries = recipes.summaries(runs, None, options.get("--metric"))
+    warn_of_test(summaries)
+    for summary in summaries:
         members = [run for recipe in summary.recipes for run in recipe.runs]
         found = analysis.effects(members, summary.metric, listed(options.get("--by")))
         analysis.show(found, summary.metric, stdout())
@@ -107,11 +119,12 @@ def plot(arguments: list[str]) -> int:
         "plot [FOLDERS] --kind curves|bars|heatmap|scatter|parallel [--x …] [--y …] "
         "[--by act,optimizer] [--metric val_loss] [--where …] [-o FILE.png|svg|pdf]"
     )
-    folders, options = parsed(arguments, usage, (*_FILTERS, "--kind", "--x", "--y", "-o"))
+    named = (*_FILTERS, "--kind", "--x", "--y", "-o", "--output")
+    folders, options = parsed(arguments, usage, named)
     from trainlab.pictures import style
 
     kind = options.get("--kind", "curves")
-    path = Path(options.get("-o", f"{kind}.png"))
+    path = Path(options.get("-o", options.get("--output", f"{kind}.png")))
     style.check(path)
     from trainlab.pictures.kinds import KINDS
     from trainlab.tables import recipes
@@ -127,8 +140,12 @@ def plot(arguments: list[str]) -> int:
     if others:
         told = ", ".join(summary.metric for summary in others)
         stderr(f"drawn are the runs with {first.metric}; for those with {told} use --where")
+    warn_of_test([first])
+    axes = {name: options[f"--{name}"] for name in ("x", "y") if f"--{name}" in options}
+    if axes and kind in ("bars", "parallel"):
+        raise UserError(f"--kind {kind} has its axes by itself: no --x and no --y.")
     with style.styled(style.ink(path)):
-        style.save(KINDS[kind](first, options.get("--x"), options.get("--y")), path)
+        style.save(KINDS[kind](first, **axes), path)
     print(path)
     return 0
 
@@ -136,7 +153,7 @@ def plot(arguments: list[str]) -> int:
 def report(arguments: list[str]) -> int:
     """`trainlab report`: one HTML page of some runs; or a study's write-up."""
     usage = "report [FOLDERS] [-o report.html] [--open]; or report --study NAME"
-    folders, options = parsed(arguments, usage, ("-o", "--study"), ("--open",))
+    folders, options = parsed(arguments, usage, ("-o", "--output", "--study"), ("--open",))
     if "--study" in options:
         if folders or len(options) > 1:
             raise UserError(f"A study's write-up has its own place. Usage: trainlab {usage}")
@@ -147,10 +164,11 @@ def report(arguments: list[str]) -> int:
     from trainlab.report import page
 
     paths = [Path(folder) for folder in folders or ["outputs"]]
-    output = Path(options.get("-o", paths[0] / "report.html"))
+    output = Path(options.get("-o", options.get("--output", paths[0] / "report.html")))
     if not output.parent.is_dir():
         raise UserError(f"There is no folder {output.parent} to write {output.name} to.")
     told = page.write(paths, output)
+    tell_skipped(told.skipped)
     if not any(part.pictures for part in told.parts):
         stderr("no pictures: `pip install trainlab[plot]` draws them")
     print(output)
@@ -180,11 +198,24 @@ def runs_below(folders: Sequence[str], options: dict[str, str]) -> "Found":
     from trainlab.tables.runs import read
 
     found = read(folders or ["outputs"], options.get("--where"))
-    for path, why in list(found.skipped.items())[:5]:
-        stderr(f"skipped: {path} {why}")
-    if len(found.skipped) > 5:
-        stderr(f"skipped: {len(found.skipped) - 5} more files that could not be read")
+    tell_skipped(found.skipped)
     return found
+
+
+def tell_skipped(skipped: "Mapping[Path, str]") -> None:
+    """What could not be read, to stderr."""
+    for path, why in list(skipped.items())[:_TOLD]:
+        stderr(f"skipped: {path} {why}")
+    if len(skipped) > _TOLD:
+        stderr(f"skipped: {len(skipped) - _TOLD} more files that could not be read")
+
+
+def warn_of_test(summaries: "Sequence[Summary]") -> None:
+    """Who ranks by the test split is told why not to."""
+    from trainlab.tables.recipes import ranked_by_test
+
+    for warning in filter(None, map(ranked_by_test, summaries)):
+        stderr(f"warning: {warning}")
 
 
 def listed(text: str | None) -> list[str] | None:
