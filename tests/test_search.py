@@ -274,6 +274,7 @@ BAD = [
     (["search=tpe", LR, "search.metric=test_accuracy"], "Use val_accuracy"),
     (["search=tpe", LR, "search.halving=hyperband", "epochs=range(1,5)"], "shares out the epochs"),
     (["search=tpe", "epochs=range(5,5)"], "empty"),
+    (["-m", "epochs=range(5,5)"], "empty"),
     (["search=tpe", LR, "search.trials=1,2"], "cannot be searched"),
     (["-m", "search=random,tpe", LR], "search=random,tpe: the search itself"),
     (["search=tpe", LR, "study=a,b"], "trainlab: study=a,b: study decides nothing"),
@@ -888,8 +889,8 @@ def test_halving_trains_fewer_epochs_and_finds_what_training_all_finds(trainlab,
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("metrics.csv")}
     trainlab(*command, "study=halved", "search.halving=successive")
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("metrics.csv")} == before
-    trainlab(*command, "study=halved")
-    assert table(Path("outputs/halved")) == every
+    trainlab(*command, "study=halved", "search.name=whole")
+    assert table(Path("outputs/halved"), "whole") == every
 
 
 def test_a_model_proposes_as_many_as_halving_leaves_one_of(trainlab, launcher):
