@@ -1,8 +1,8 @@
-"""`python -m benchmarks [runs] [sweeps] [startup] [optimizers] [loading]`; without any, all."""
+"""`python -m benchmarks [NAME …]`: those of `ALL` that are named; without any, all."""
 
 import sys
 
-from benchmarks import loading, optimizers, runs, startup, sweeps
+from benchmarks import loading, optimizers, runs, startup, sweeps, tables
 
 ALL = {
     "runs": runs.main,
@@ -10,6 +10,7 @@ ALL = {
     "startup": startup.main,
     "optimizers": optimizers.main,
     "loading": loading.main,
+    "tables": tables.main,
 }
 
 for name in sys.argv[1:] or ALL:

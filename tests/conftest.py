@@ -17,6 +17,11 @@ from trainlab import cli
 # Two test processes of several threads each would only fight for the cores.
 torch.set_num_threads(1)
 
+# No test may find a server that is set on this machine, or report that it ran.
+for name in [name for name in os.environ if name.startswith(("MLFLOW_", "WANDB_"))]:
+    del os.environ[name]
+os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "WANDB_ERROR_REPORTING": "false"}
+
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:

@@ -189,6 +189,16 @@ def test_other_launchers_tell_what_became_of_their_runs(trainlab, launcher):
     assert len(list(answer.path.glob("*/result.json"))) == 3
 
 
+def test_a_launcher_that_is_not_installed(trainlab):
+    answer = trainlab("train", "-m", *TINY, "hydra/launcher=nomad_local", "seed=0,1")
+    assert answer.code == cli.BAD_INPUT
+    assert "pip install hydra-nomad-launcher" in answer.err
+
+
+def test_a_pause_is_no_failure(trainlab):
+    assert trainlab("train", *TINY, "epochs=3", "until=1").code == 0
+
+
 def test_list(trainlab):
     everything = trainlab("list").out
     for word in ("optimizer=", "adam", "batch_size", "hidden=[128,64]", "first_steps"):

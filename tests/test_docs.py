@@ -11,29 +11,30 @@ ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"<!-- (run|file [^ ]+) -->\n```\w*\n(.*?)```", re.S)
 
 
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md")),
+]
+
+
+def text(document):
+    return (ROOT / document).read_text(encoding="utf-8")
+
+
 def blocks(document):
-    return BLOCK.findall((ROOT / document).read_text(encoding="utf-8"))
+    return BLOCK.findall(text(document))
 
 
-@pytest.mark.parametrize(
-    "document",
-    [
-        "README.md",
-        "CONTRIBUTING.md",
-        "docs/recipes.md",
-        "docs/data.md",
-        "docs/sweeps.md",
-        "docs/search.md",
-    ],
-)
+@pytest.mark.parametrize("document", [name for name in DOCUMENTS if "<!-- run -->" in text(name)])
 def test_the_commands_shown_run(trainlab, folder, document):
     shown = blocks(document)
-    for kind, text in shown:
+    for kind, content in shown:
         if kind.startswith("file "):
             file = folder / kind.removeprefix("file ")
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text, encoding="utf-8")
-    commands = [line for kind, text in shown if kind == "run" for line in text.splitlines()]
+            file.write_text(content, encoding="utf-8")
+    commands = [line for kind, content in shown if kind == "run" for line in content.splitlines()]
     assert commands
     last = ""  # the folder of the last run: RUN in what is shown
     for command in commands:
@@ -48,19 +49,10 @@ def test_the_commands_shown_run(trainlab, folder, document):
 
 def test_every_make_target_the_readme_names_exists():
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M))
-    assert set(re.findall(r"`?make (\w+)", (ROOT / "README.md").read_text())) <= targets
+    assert set(re.findall(r"`?make (\w+)", text("README.md"))) <= targets
 
 
 def test_links_lead_somewhere():
-    for document in (
-        "README.md",
-        "CONTRIBUTING.md",
-        "docs/runs.md",
-        "docs/recipes.md",
-        "docs/data.md",
-        "docs/sweeps.md",
-        "docs/search.md",
-    ):
-        text = (ROOT / document).read_text(encoding="utf-8")
-        for link in re.findall(r"\]\(([^)#:]+)\)", text):
+    for document in DOCUMENTS:
+        for link in re.findall(r"\]\(([^)#:]+)\)", text(document)):
             assert ((ROOT / document).parent / link).exists(), link

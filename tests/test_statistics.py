@@ -10,6 +10,19 @@ from scipy import stats
 from trainlab.tables import statistics
 
 
+def group(values, first=0):
+    """Numbers as those of seeds first, first + 1, …"""
+    return {first + i: float(value) for i, value in enumerate(values)}
+
+
+def paired(a, b):
+    return statistics.compare(group(a), group(b))
+
+
+def unpaired(a, b):
+    return statistics.compare(group(a), group(b, first=1000))
+
+
 @pytest.mark.parametrize("n", [2, 3, 10, 100])
 def test_the_interval_is_students_t(n):
     values = np.random.default_rng(n).normal(3, 2, n)
@@ -50,22 +63,29 @@ def test_sign_flips_by_hand():
     assert statistics.sign_flips(np.zeros(5)) == 1.0
 
 
-def test_twenty_pairs_are_counted_and_more_are_sampled():
-    d = np.random.default_rng(0).normal(0.4, 1, 40)
-    exact = statistics.sign_flips(d[:20])
-    sums = np.zeros(1)
-    for value in d[:20]:
-        sums = np.concatenate([sums + value, sums - value])
-    assert exact == pytest.approx((abs(sums) >= abs(d[:20].sum()) - 1e-9).mean())
+@pytest.mark.parametrize("n", [12, 20])
+def test_more_than_twenty_pairs_are_counted_on_a_grid(n):
+    """The grid of whole numbers against all 2ⁿ sums, and the grid against itself."""
+    random = np.random.default_rng(n)
+    steps = random.integers(-9, 15, n)
+    assert statistics._flips_on_a_grid(steps) == pytest.approx(
+        statistics.sign_flips(steps.astype(float)), rel=1e-9
+    )
+    d = random.normal(0.4, 1, 60)
     peer = stats.ttest_1samp(d, 0).pvalue  # close to the permutation test's in normal numbers
-    assert statistics.sign_flips(d) == pytest.approx(peer, abs=0.01)
+    assert statistics.sign_flips(d) == pytest.approx(peer, rel=0.3)
+    always = np.ones(60) + random.uniform(0, 0.1, 60)
+    assert statistics.sign_flips(always) == pytest.approx(2 / 2**60)
+    assert paired([1] * 25, [1] * 25).p == 1
 
 
 def test_a_paired_comparison_by_hand():
-    found = statistics.compare_paired([3, 4, 6, 5], [2, 2, 3, 6])
+    found = paired([3, 4, 6, 5], [2, 2, 3, 6])
     assert found.difference == 1.25
     assert (found.wins, found.ties, found.n) == (3, 0, (4, 4))
-    assert found.effect == pytest.approx(1.25 / np.std([1, 2, 3, -1], ddof=1))
+    assert found.shift == pytest.approx(1.25 / np.std([1, 2, 3, -1], ddof=1))
+    own = math.sqrt((np.var([3, 4, 6, 5], ddof=1) + np.var([2, 2, 3, 6], ddof=1)) / 2)
+    assert found.d == pytest.approx(1.25 / own)
     assert found.p == 6 / 16  # |sum| ≥ 5: ±{1+2+3+1, 1+2+3-1, -1+2+3+1}
     assert found.least_p == 2 / 16
     low, high = stats.ttest_rel([3, 4, 6, 5], [2, 2, 3, 6]).confidence_interval()
@@ -75,39 +95,83 @@ def test_a_paired_comparison_by_hand():
 def test_above_twenty_pairs_the_interval_is_the_bootstraps():
     random = np.random.default_rng(1)
     a, b = random.exponential(1, 40) + 0.2, random.exponential(1, 40)
-    found = statistics.compare_paired(a, b)
+    found = paired(a, b)
     peer = stats.bootstrap((a - b,), np.mean, rng=np.random.default_rng(7)).confidence_interval
     assert (found.low, found.high) == pytest.approx((peer.low, peer.high), abs=0.03)
     student = stats.ttest_rel(a, b).confidence_interval()
     assert found.low != pytest.approx(student.low, abs=1e-4)
 
 
-def test_an_unpaired_comparison_against_scipy():
+@pytest.mark.parametrize("sizes", [(5, 6), (4, 4), (3, 7)])
+def test_an_unpaired_comparison_counts_all_divisions(sizes):
     random = np.random.default_rng(2)
-    a, b = random.normal(1, 1, 5), random.normal(0, 2, 6)
-    found = statistics.compare_unpaired(a, b)
-    pooled, count = np.concatenate([a, b]), 0
-    for chosen in itertools.combinations(range(11), 5):
-        mask = np.isin(range(11), chosen)
-        difference = pooled[mask].mean() - pooled[~mask].mean()
-        count += abs(difference) >= abs(a.mean() - b.mean()) - 1e-12
-    # scipy doubles the smaller tail; with unequal sizes that is not the count of both.
-    assert found.p == pytest.approx(count / math.comb(11, 5), rel=0.2)
+    a, b = random.normal(1, 1, sizes[0]), random.normal(0, 2, sizes[1])
+    found = unpaired(a, b)
+    all_of_them, count = np.concatenate([a, b]), 0
+    for chosen in itertools.combinations(range(sum(sizes)), sizes[0]):
+        mask = np.isin(range(sum(sizes)), chosen)
+        gap = all_of_them[mask].mean() - all_of_them[~mask].mean()
+        count += abs(gap) >= abs(a.mean() - b.mean()) - 1e-9
+    welch = stats.ttest_ind(a, b, equal_var=False).pvalue
+    assert found.p == pytest.approx(max(welch, count / math.comb(sum(sizes), sizes[0])))
     low, high = stats.ttest_ind(a, b, equal_var=False).confidence_interval()
     assert (found.low, found.high) == pytest.approx((low, high))
-    spread = math.sqrt((4 * a.var(ddof=1) + 5 * b.var(ddof=1)) / 9)
-    assert found.effect == pytest.approx((a.mean() - b.mean()) / spread)
+    n, m = sizes
+    spread = math.sqrt(((n - 1) * a.var(ddof=1) + (m - 1) * b.var(ddof=1)) / (n + m - 2))
+    assert found.d == found.shift == pytest.approx((a.mean() - b.mean()) / spread)
     assert not found.paired
 
 
+def test_the_smallest_p_of_few_numbers_is_what_the_largest_difference_gives():
+    for n, m in ((3, 4), (4, 4), (3, 6)):
+        found = unpaired(np.arange(n) * 1e-6 + 5, np.arange(m) * 1e-6)
+        assert found.p == pytest.approx(found.least_p)
+    assert paired([5, 6, 7], [0, 0, 0]).p == paired([5, 6, 7], [0, 0, 0]).least_p
+
+
+def test_many_unpaired_numbers_are_welchs():
+    random = np.random.default_rng(3)
+    a, b = random.normal(0.5, 1, 15), random.normal(0, 3, 20)
+    peer = stats.ttest_ind(a, b, equal_var=False).pvalue
+    assert unpaired(a, b).p == pytest.approx(peer)
+    assert unpaired(a, b).least_p == 0
+
+
+@pytest.mark.parametrize(("n", "m", "wide"), [(6, 6, 5.0), (5, 10, 5.0), (4, 15, 3.0)])
+def test_unequal_spreads_are_not_taken_for_a_difference(n, m, wide):
+    """A permutation test of the means alone finds one in 18 of 100 for 5 and 10 numbers."""
+    random = np.random.default_rng(4)
+    found = sum(
+        unpaired(random.normal(0, wide, n), random.normal(0, 1, m)).p <= 0.05 for _ in range(400)
+    )
+    assert found <= 0.07 * 400
+
+
+def test_partners():
+    assert statistics.partners(group([1, 2, 3]), group([1, 2])) == [0, 1]
+    assert statistics.partners(group([1, 2, 3]), group([1, 2], first=2)) == []
+    assert statistics.partners(group(range(8)), group(range(8), first=6)) == []
+    assert statistics.partners(group(range(8)), group(range(8), first=4)) == [4, 5, 6, 7]
+
+
 def test_numbers_that_do_not_vary_are_no_error():
-    same = statistics.compare_paired([1, 1, 1], [1, 1, 1])
-    assert (same.difference, same.p, same.effect) == (0, 1, 0)
-    apart = statistics.compare_paired([2] * 6, [1] * 6)
-    assert (apart.p, apart.effect) == (2 / 64, math.inf)
-    assert statistics.compare_unpaired([2] * 6, [1] * 6).low == 1
+    same = paired([1, 1, 1], [1, 1, 1])
+    assert (same.difference, same.p, same.d) == (0, 1, 0)
+    apart = paired([2] * 6, [1] * 6)
+    assert (apart.p, apart.d) == (2 / 64, math.inf)
+    assert unpaired([2] * 6, [1] * 6).low == 1
     assert statistics.student({0: 1.0, 1: 1.0}, {0: 1.0, 1: 1.0}) == 1
-    assert statistics.compare_paired([2] * 30, [1] * 30).low == 1
+    assert paired([2] * 30, [1] * 30).low == 1
+
+
+def test_differences_that_are_alike_but_for_their_last_bits_have_no_spread():
+    """As coarse metrics give: p = 0 for two seeds would be a discovery made of rounding."""
+    a, b = {0: 0.9, 1: 0.7}, {0: 0.6, 1: 0.4}
+    d = np.array([a[s] - b[s] for s in a])
+    assert d.std() > 0
+    assert statistics.student(a, b) == 0.5
+    assert statistics.ranks([a, b]) == [1, 1]
+    assert statistics.compare(a, b).shift == math.inf
 
 
 def test_holm_by_hand():
@@ -122,7 +186,7 @@ def test_holm_by_hand():
 
 @pytest.mark.parametrize("effect", [0.3, 0.8, 2.0])
 def test_so_many_seeds_find_the_difference_in_four_of_five_tries(effect):
-    comparison = statistics.compare_paired([1, 2], [0, 0])._replace(effect=effect)
+    comparison = paired([1, 2], [0, 0])._replace(shift=effect)
     n = statistics.seeds_needed(comparison)
     random = np.random.default_rng(3)
     d = random.normal(effect, 1, (4000, n))
@@ -133,14 +197,26 @@ def test_so_many_seeds_find_the_difference_in_four_of_five_tries(effect):
     assert n <= 6 or (stats.ttest_1samp(fewer, 0, axis=1).pvalue <= 0.05).mean() < 0.81
 
 
+@pytest.mark.parametrize("paired_", [True, False])
+@pytest.mark.parametrize("tests", [1, 105])
+def test_a_larger_difference_never_needs_more_seeds(paired_, tests):
+    comparison = paired([1, 2], [0, 0])._replace(paired=paired_)
+    needed = [
+        statistics.seeds_needed(comparison._replace(shift=0.5 + 0.01 * i), tests)
+        for i in range(1950)
+    ]
+    assert all(a >= b for a, b in itertools.pairwise(needed))
+    assert needed[-1] == statistics.seeds_able(paired_, tests)
+
+
 def test_no_number_of_seeds_tells_nothing_from_nothing():
-    comparison = statistics.compare_paired([1, 2], [0, 0])
-    assert statistics.seeds_needed(comparison._replace(effect=0.0)) is None
-    assert statistics.seeds_needed(comparison._replace(effect=0.01)) is None
-    assert statistics.seeds_needed(comparison._replace(effect=math.inf)) == 6  # 2 / 2⁶ < 0.05
-    assert statistics.seeds_needed(comparison._replace(effect=math.inf), tests=10) == 9
-    unpaired = comparison._replace(effect=math.inf, paired=False)
-    assert statistics.seeds_needed(unpaired) == 4  # 2 / C(8, 4) < 0.05 < 2 / C(6, 3)
+    comparison = paired([1, 2], [0, 0])
+    assert statistics.seeds_needed(comparison._replace(shift=0.0)) is None
+    assert statistics.seeds_needed(comparison._replace(shift=0.01)) is None
+    assert statistics.seeds_needed(comparison._replace(shift=math.inf)) == 6  # 2 / 2⁶ < 0.05
+    assert statistics.seeds_needed(comparison._replace(shift=math.inf), tests=10) == 9
+    others = comparison._replace(shift=math.inf, paired=False)
+    assert statistics.seeds_needed(others) == 4  # 2 / C(8, 4) < 0.05 < 2 / C(6, 3)
 
 
 def test_students_tests_are_scipys():
@@ -177,7 +253,19 @@ def test_ranks_tell_apart_what_is_apart():
     assert statistics.ranks(groups) == [1, 2, 2]
     assert statistics.ranks(groups[:1]) == [1]
     assert statistics.ranks([]) == []
-    assert statistics.ranks([{0: 1.0}, {0: 0.5}]) == [1, 1]
+    assert statistics.ranks([{0: 1.0}, {0: 0.5}]) == [None, None]
+    clear = [{0: 0.9, 1: 0.91, 2: 0.92}, {0: 0.1, 1: 0.11, 2: 0.13}]
+    assert statistics.ranks([{0: 0.95}, *clear]) == [None, 1, 2]  # one seed voids no ranking
+
+
+def test_a_missing_seed_does_not_undo_the_pairs():
+    random = np.random.default_rng(20)
+    seeds = random.normal(0, 0.1, 10)
+    better, worse = group(seeds + 0.02 + random.normal(0, 0.005, 10)), group(seeds)
+    del worse[9]
+    assert statistics.ranks([better, worse]) == [1, 2]
+    assert statistics.compare(better, worse).n == (9, 9)
+    assert statistics.chances_of_best([better, worse], higher=True)[0] > 0.95
 
 
 def test_the_chance_of_being_best_against_students_t():
@@ -192,6 +280,33 @@ def test_the_chance_of_being_best_against_students_t():
         assert statistics.chances_of_best([first, second], higher=False)[0] == pytest.approx(
             chances[1], abs=0.02
         )
+
+
+def test_a_bad_and_noisy_recipe_takes_nothing_of_the_order_of_the_others():
+    random = np.random.default_rng(21)
+    first, second = simulated(random, recipes=2, seeds=8, better=0.03)
+    alone = statistics.chances_of_best([first, second], higher=True)
+    bad = group(random.normal(0.5, 0.1, 8))
+    chances = statistics.chances_of_best([first, second, bad], higher=True)
+    assert chances[:2] == pytest.approx(alone, abs=0.01)
+    assert chances[2] < 0.01
+
+
+def test_chances_are_as_frequent_as_they_say():
+    """Of those that say 60 to 90 %, about so many are right; with a noisy third recipe."""
+    random, said, right = np.random.default_rng(22), [], []
+    for _ in range(600):
+        gap = random.normal(0, 0.006)  # what a prior that knows little would draw
+        first, second = simulated(random, recipes=2, seeds=8, better=gap)
+        chances = statistics.chances_of_best(
+            [first, second, group(random.normal(0.5, 0.1, 8))], higher=True
+        )
+        leader = int(np.argmax(chances))
+        if 0.6 <= chances[leader] <= 0.9:
+            said.append(chances[leader])
+            right.append((gap > 0) == (leader == 0))
+    assert len(said) > 100
+    assert np.mean(right) == pytest.approx(np.mean(said), abs=0.1)
 
 
 def test_the_chance_of_being_best_without_common_seeds():
@@ -217,7 +332,8 @@ def test_effects_by_hand():
     assert found.choices["a"].share == pytest.approx((200 - 2) / 240)
     assert found.choices["b"].share == pytest.approx((32 - 2) / 240)
     assert found.together == 0
-    assert found.chance == pytest.approx(1 - 228 / 240)
+    # Corrected, the four cells explain (232 - 3 · 2) / 240; what is left is the seeds'.
+    assert found.chance == pytest.approx(1 - 226 / 240)
     mean, half, n = found.choices["a"].levels["1"]
     # The additive model leaves 8 with 5 degrees of freedom; the effect is half a difference of
     # two means of four.
@@ -258,9 +374,39 @@ def test_the_coverage_of_main_effects():
     assert 0.93 <= np.mean(covered) <= 0.97
 
 
-def test_unbalanced_and_confounded_choices_are_no_error():
-    found = statistics.effects({"a": list("aab"), "b": list("xxy")}, [1.0, 2.0, 5.0])
-    assert set(found.choices) == {"a", "b"}
-    assert all(0 <= effect.share <= 1 for effect in found.choices.values())
+def test_choices_that_go_together_share_what_they_explain():
+    """The second names the same runs as the first: neither explains anything by itself."""
+    random = np.random.default_rng(23)
+    names = list("aaaabbbb")
+    values = np.where(np.array(names) == "a", 0.9, 0.5) + random.normal(0, 0.01, 8)
+    found = statistics.effects({"one": names, "two": names}, values)
+    assert found.choices["one"].share == found.choices["two"].share == 0
+    assert set(found.tied) == {"one", "two"}
+    assert found.choices["one"].levels == {}
+    assert found.shared > 0.99
+    assert found.chance < 0.01
+
+
+def test_a_setting_that_some_runs_do_not_have_takes_nothing_of_the_choice_that_has_it():
+    random = np.random.default_rng(24)
+    optimizers = ["adam"] * 6 + ["momentum"] * 12
+    momenta = [statistics.NOT_THERE] * 6 + ["0.5"] * 6 + ["0.9"] * 6
+    truth = {"adam": 0.9, "momentum": 0.5}
+    values = [truth[o] + 0.02 * (m == "0.9") for o, m in zip(optimizers, momenta, strict=True)]
+    found = statistics.effects(
+        {"optimizer": optimizers, "momentum": momenta}, values + random.normal(0, 0.005, 18)
+    )
+    assert found.tied == []
+    assert found.choices["optimizer"].share > 0.9
+    assert found.chance < 0.05
+    levels = found.choices["momentum"].levels
+    assert set(levels) == {"0.5", "0.9"}
+    assert levels["0.9"][0] == pytest.approx(0.01, abs=0.005)
+
+
+def test_effects_of_one_kind_of_run():
     same = statistics.effects({"a": list("aabb")}, [1.0] * 4)
     assert same.choices["a"].share == 0
+    without_seeds = statistics.effects({"a": list("abc")}, [1.0, 2.0, 3.0])
+    assert math.isnan(without_seeds.chance)
+    assert math.isnan(without_seeds.together)

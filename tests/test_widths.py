@@ -33,6 +33,15 @@ def test_the_fastest_width_wins(monkeypatch):
     assert measured == [1, 4, 8, 16]  # no further than it gains
 
 
+def test_few_say_nothing_of_many(monkeypatch):
+    monkeypatch.setattr(widths, "_seconds", lambda configs, *rest: 1 / len(configs))
+    config = compose(["device=cpu", "epochs=100"])
+    found = Widths(Sources())
+    assert found.of([config | {"seed": seed} for seed in range(2)]).runs == 2
+    assert found.of([config | {"seed": seed} for seed in range(40)]).runs == 40
+    assert found.of([config | {"seed": seed} for seed in range(3)]).runs == 3
+
+
 def test_the_widest_is_all_of_them(monkeypatch):
     width, measured = of(monkeypatch, 10, lambda w: 1 / w, "epochs=100")
     assert width.runs == 10
@@ -51,7 +60,7 @@ def test_measuring_stays_a_small_part_of_the_work(monkeypatch):
 
 
 def test_what_is_asked_for_is_not_measured(monkeypatch):
-    assert of(monkeypatch, 40, lambda w: 1.0, "stack=7", "epochs=100") == ((7, 4000.0), [1])
+    assert of(monkeypatch, 40, lambda w: 1.0, "stack=7", "epochs=100") == ((7, 4000.0, 0), [1])
     assert of(monkeypatch, 5, lambda w: 1.0, "stack=7")[0].runs == 5
     assert of(monkeypatch, 9, lambda w: 1 / w, "compile=true")[0].runs == 1
     assert of(monkeypatch, 9, lambda w: 1 / w, "optimizer=muon")[0].runs == 1

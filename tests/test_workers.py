@@ -158,6 +158,73 @@ def test_workers_end_with_their_sweep(trainlab, trainlab_process, undisturbed, f
     assert_equal(rows(study), whole)
 
 
+def test_who_is_asked_to_end_has_not_died(trainlab, trainlab_process, undisturbed, folder):
+    """Ctrl-C while the workers still start: no run is failed, and the same command goes on."""
+    whole = undisturbed("epochs=3")
+    arguments = ("train", *SWEEP, "epochs=3", "study=cut", "workers=2", "stack=2")
+    process = trainlab_process(*arguments)
+    for line in process.stderr:
+        if "2 worker processes" in line:
+            break
+    time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    study = folder / "outputs" / "cut"
+    assert "failed" not in statuses(study)
+    answer = trainlab(*arguments[:-2])
+    assert answer.code == 0
+    assert_equal(rows(study), whole)
+
+
+@pytest.mark.parametrize(
+    ("executor", "how"), [("submitit", ["executor.cluster=local"]), ("ray", [])]
+)
+def test_other_executors_are_interrupted(trainlab, trainlab_process, folder, executor, how):
+    pytest.importorskip(executor)
+    arguments = [*SWEEP, "epochs=20000", "stack=4", "workers=2", f"executor={executor}", *how]
+    process = trainlab_process("train", *arguments)
+    until(lambda: begun(folder / "outputs" / "runs", 1))
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=90)
+    assert process.returncode == 130, err
+    assert "failed" not in statuses(folder / "outputs" / "runs")
+    assert "the same command continues" in err
+    assert out.splitlines()[-1] == "outputs/runs"
+
+
+def test_a_single_run_goes_to_the_executor_that_was_asked_for(trainlab):
+    pytest.importorskip("submitit")
+    how = ("executor=submitit", "executor.cluster=local", "max_examples=100", "epochs=1")
+    answer = trainlab("train", *how)
+    assert answer.code == 0, answer.err
+    assert (answer.path.parent / ".submitit").is_dir()
+    assert answer.result["status"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("executor", "how", "told"),
+    [
+        ("submitit", ["executor.cluster=slurm"], "executor.cluster=local tries it without"),
+        ("submitit", ["executor.cluster=bogus"], "must be null or slurm or local or debug"),
+        ("ray", ["executor.cpus=4096"], "no task would ever start"),
+    ],
+)
+def test_executors_that_cannot_be_had(trainlab, executor, how, told):
+    pytest.importorskip(executor)
+    answer = trainlab("train", *SWEEP, "epochs=1", f"executor={executor}", *how)
+    assert answer.code == 2
+    assert told in answer.err
+
+
+def test_an_unwritable_folder_is_no_death(trainlab, folder):
+    (folder / "outputs").write_text("a file")
+    answer = trainlab("train", *SWEEP, "epochs=1", "workers=2", "stack=4")
+    assert answer.code == 2
+    assert "cannot be written" in answer.err
+    assert "tried once more" not in answer.err
+
+
 def test_two_sweeps_at_once_share_the_work(trainlab_process, undisturbed, folder):
     whole = undisturbed(*SLOW)
     arguments = ("train", *SWEEP, *SLOW, "study=both", "workers=1", "stack=2", "-q")
@@ -173,7 +240,9 @@ def test_two_sweeps_at_once_share_the_work(trainlab_process, undisturbed, folder
 def test_fail_fast_ends_a_sweep_at_its_first_failure(trainlab):
     arguments = ("-m", "arch=unet,mlp", "seed=0", "max_examples=100", "epochs=1")
     answer = trainlab("train", *arguments, "study=a", "--fail-fast")
-    assert answer.code in (1, 130)
+    assert answer.code == 1
+    assert "1 runs left out" in answer.err
+    assert "interrupted" not in answer.err
     assert statuses(answer.path) == ["failed"]
     answer = trainlab("train", *arguments, "study=b")
     assert answer.code == 1

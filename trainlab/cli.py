@@ -33,6 +33,7 @@ trainlab: which recipe, and why?
   trainlab effects [FOLDERS]              which choice of a sweep matters
   trainlab report [FOLDERS] [--open]      all of it as one HTML page; --study NAME: a write-up
   trainlab plot [FOLDERS] --kind curves|bars|heatmap|scatter|parallel [-o FILE.png|svg|pdf]
+  trainlab watch [FOLDER] [--once]        a running sweep, from another terminal
 
   trainlab train optimizer=adam act=gelu
   trainlab train -m optimizer=sgd,adam act=relu,gelu 'seed=range(5)'
@@ -58,6 +59,7 @@ VERBS = {
     "effects": "verbs.tables.effects",
     "plot": "verbs.tables.plot",
     "report": "verbs.tables.report",
+    "watch": "verbs.tables.watch",
 }
 
 # Exit codes scripts rely on.
@@ -167,7 +169,8 @@ def train(arguments: list[str]) -> int:
                     "instead."
                 )
             session = session or Session()
-            results = session.train(configs)
+            # Hydra's other launchers hand over a sweep run by run.
+            results = session.train(configs, whole=several or not sweep)
         except Exception as error:
             if os.getpid() != parent:  # another launcher's process: this is its only way to tell us
                 raise
@@ -295,7 +298,8 @@ def _report(outcomes: Sequence["Outcome"], sweep: bool, failures: Sequence[Excep
                 f"{outcomes[0].status}: {outcomes[0].reason}", markup=False, soft_wrap=True
             )
         print(first.path)
-        codes = {"done": 0, "diverged": DIVERGED, "stopped": INTERRUPTED, "busy": BAD_INPUT}
+        codes = {"done": 0, "paused": 0, "diverged": DIVERGED, "stopped": INTERRUPTED}
+        codes["busy"] = BAD_INPUT
         return codes.get(outcomes[0].status, FAILED)
     if not quiet:
         _show_summaries(console, first.path.parent, {outcome.run.id for outcome in outcomes})
@@ -342,9 +346,13 @@ def _ended(
         console.print(f"failed: {text}", markup=False, soft_wrap=True)
     print(folder)
     statuses = {outcome.status for outcome in outcomes}
-    if "stopped" in statuses:
+    stopped = {outcome.reason for outcome in outcomes if outcome.status == "stopped"}
+    if None in stopped:
         console.print("interrupted; the same command continues")
         return INTERRUPTED
+    for reason in stopped:
+        left = sum(outcome.reason == reason for outcome in outcomes)
+        console.print(f"{left} runs {reason}; the same command trains them", markup=False)
     return FAILED if failures or statuses & {"failed", "busy"} else 0
 
 

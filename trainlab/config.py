@@ -29,7 +29,7 @@ CONF = next(p for p in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if p.is_dir
 # Only code below these may be named by a config, because a config may come from a stranger.
 _FAMILIES = (
     "data preprocess augmentation architectures activations noise initializers norms optimizers "
-    "adapters schedules clipping executors"
+    "adapters schedules clipping executors loggers"
 ).split()
 TRUSTED = ("torch.nn", "torch.optim", *(f"trainlab.{family}" for family in _FAMILIES))
 
@@ -37,14 +37,14 @@ TRUSTED = ("torch.nn", "torch.optim", *(f"trainlab.{family}" for family in _FAMI
 NOT_IDENTITY = frozenset(
     "device compile deterministic stack threads workers in_memory loader_workers checkpoint "
     "data_dir download output_dir study name fresh retry fail_fast dry_run until smoke quiet "
-    "executor search trusted choices overrides".split()
+    "executor logger search trusted choices overrides".split()
 )
 
 # Groups whose numbers may differ between the members of a stack (besides the seed).
 STACKABLE = ("optimizer", "schedule", "clip", "init", "reg")
 
 # Groups of which several options may be chosen: `preprocess=[impute,standardize]`.
-COMBINED = ("preprocess", "augment", "reg")
+COMBINED = ("preprocess", "augment", "reg", "logger")
 
 Config = dict[str, Any]
 Schemas = dict[tuple, dict[str, schema.Setting]]  # of the settings that a set of choices brings
@@ -350,8 +350,13 @@ def shrunk(config: Config) -> Config:
 def explain(error: Exception) -> str:
     """One paragraph for an error of Hydra's: what was not found, and the nearest names."""
     text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
-    if match := re.search(r"(?:Could not load|Could not find) '(\w+)/([^']+)'", text):
+    if match := re.search(r"(?:Could not load|Could not find) '([\w/]+)/([^'/]+)'", text):
         group, option = match.groups()
+        if group == "hydra/launcher":
+            return (
+                f"There is no {group}={option}; launchers come with packages of their own: "
+                f"pip install hydra-{option.partition('_')[0]}-launcher"
+            )
         names = options(group)
         return f"There is no {group}={option}.{nearest(option, names)} Options: {', '.join(names)}."
     if match := re.search(r"(?:Could not override|In '[^']*': Could not find) '([^']+)'", text):

@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from trainlab.config import Config, needed
+from trainlab.config import Config, UserError, needed
 
 if TYPE_CHECKING:  # importing torch is left to those who compute
     from trainlab.progress import Display
@@ -91,8 +91,8 @@ class Executor:
                 for entry in [entry for entry in under_way if entry[0].over(display)]:
                     under_way.remove(entry)
                     handle, jobs = entry
-                    death = handle.death()
-                    if death and not interrupted() and not {job.run.id for job in jobs} & tried:
+                    death = None if asked else handle.death()  # asked to end, it did not die
+                    if death and not {job.run.id for job in jobs} & tried:
                         tried |= {job.run.id for job in jobs}
                         display.say(f"{death}; its stack is tried once more")
                         again.append(jobs)
@@ -191,8 +191,10 @@ class _Process:
             while self.connection.poll():
                 kind, *content = self.connection.recv()
                 if kind == "over":
-                    (self.error,) = content
+                    self.error, wrong = content
                     self.idle = True
+                    if wrong:
+                        raise UserError(wrong)
                     return True
                 if kind in ("training", "epoch"):
                     content[0] = [self.runs[run_id] for run_id in content[0]]
@@ -282,16 +284,23 @@ def _serve(connection: Connection) -> None:
     worker, display = Worker(), _Remote(connection)
     with contextlib.suppress(EOFError, OSError):
         while packed := connection.recv():
-            working, asked, error = True, False, None
+            working, asked, error, wrong = True, False, None, None
             try:
                 worker(_unpacked(packed), display, interrupted)
+            except UserError as problem:  # the same for every stack, as a folder without access
+                wrong = str(problem)
             except Exception as problem:
                 error = f"{type(problem).__name__}: {problem}"
             working = False
-            connection.send(("over", error))
+            connection.send(("over", error, wrong))
 
 
 # ---------------------------------------------------------------- other machines
+
+
+def _last_line(error: Exception) -> str:
+    """What an error with another machine's traceback comes down to."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 def train_packed(packed: Packed) -> None:
@@ -323,7 +332,12 @@ class Submitit(Executor):
     ):
         super().__init__(workers, folder)
         submitit = needed("submitit", "submitit", "executor=submitit")
-        self.executor = submitit.AutoExecutor(folder=folder / ".submitit", cluster=cluster)
+        try:
+            self.executor = submitit.AutoExecutor(folder=folder / ".submitit", cluster=cluster)
+        except RuntimeError as error:  # no SLURM here
+            raise UserError(
+                f"executor.cluster={cluster}: {error}. executor.cluster=local tries it without."
+            ) from error
         settings = dict(timeout_min=minutes, cpus_per_task=cpus, gpus_per_node=gpus, mem_gb=memory)
         settings |= {f"slurm_{key}": value for key, value in (slurm or {}).items()}
         if partition:
@@ -343,7 +357,7 @@ class _Submitted:
 
     def death(self) -> str | None:
         error = self.job.exception()
-        return f"job {self.job.job_id} failed: {str(error).splitlines()[-1]}" if error else None
+        return f"job {self.job.job_id} failed: {_last_line(error)}" if error else None
 
     def interrupt(self) -> None:
         self.job.cancel()
@@ -369,6 +383,14 @@ class Ray(Executor):
             self.ray.init(
                 address=address, log_to_driver=False, include_dashboard=False, logging_level="error"
             )
+        there = self.ray.cluster_resources()
+        for name, wanted in (("CPU", cpus), ("GPU", gpus)):
+            # A cluster may grow; this machine does not.
+            if address is None and wanted > there.get(name, 0):
+                raise UserError(
+                    f"executor.{name.lower()}s={wanted:g}: this machine has "
+                    f"{there.get(name, 0):g}, and no task would ever start."
+                )
         self.task = self.ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(train_packed)
 
     def start(self, jobs: "Sequence[Job]") -> Handle:
@@ -389,7 +411,7 @@ class _Task:
         try:
             self.ray.get(self.reference)
         except Exception as error:
-            return f"a task of Ray failed: {str(error).splitlines()[-1]}"
+            return f"a task of Ray failed: {_last_line(error)}"
         return None
 
     def interrupt(self) -> None:

@@ -2,8 +2,8 @@
 
 
 def higher_is_better(metric: str) -> bool:
-    """Losses and errors fall, everything else rises."""
-    return not metric.endswith(("loss", "mae", "mse", "error", "perplexity"))
+    """Losses, errors and seconds fall, everything else rises."""
+    return not metric.endswith(("loss", "mae", "mse", "error", "perplexity", "seconds"))
 
 
 def counterpart(metric: str) -> str:

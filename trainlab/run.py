@@ -15,8 +15,8 @@ from pathlib import Path
 import joblib
 import torch
 
-from trainlab import parallel
-from trainlab.config import Config, UserError, build, run_id
+from trainlab import parallel, plans
+from trainlab.config import Config, UserError, build, build_each, run_id
 from trainlab.data import free_memory
 from trainlab.executors import Executor, Local
 from trainlab.fit import due
@@ -29,6 +29,7 @@ from trainlab.work import Job, Worker, fail, interruptible
 _WRITE_EVERY = 10.0  # seconds between two writings of runs.csv during a sweep
 _LOOK_EVERY = 0.5  # seconds between two looks at runs that another process trains
 _WORTH = 10.0  # seconds of training, for less of which no worker processes are started
+LEFT_OUT = "left out: --fail-fast ends a sweep at its first failure"  # a reason to be stopped
 _WORKER = 400e6  # bytes that a worker process takes, besides its data
 
 
@@ -40,6 +41,75 @@ class Outcome:
     run: Run
     status: str
     reason: str | None = None
+
+
+class _Sweep:
+    """The jobs of one command, those that are left to be trained, and what became of the others."""
+
+    def __init__(
+        self, jobs: Sequence[Job], study: Path, fail_fast: bool, interrupted: Callable[[], bool]
+    ):
+        self.jobs, self.study, self.alone = jobs, study, len(jobs) == 1
+        self.fail_fast, self.interrupted = fail_fast, interrupted
+        self.outcomes: dict[str, Outcome] = {}
+        self.failed, self.written = False, time.monotonic()
+        self.left = self.look(jobs)
+
+    def look(self, jobs: Sequence[Job]) -> list[Job]:
+        """Those that are still to be trained; the outcomes of the others are noted."""
+        left = []
+        for job in jobs:
+            if job.run.id in self.outcomes:
+                continue
+            try:
+                if job.look():
+                    left.append(job)
+                    continue
+                status = job.status
+            except UserError as error:
+                if self.alone:
+                    raise
+                status = {"status": "failed", "reason": str(error)}
+            self.outcomes[job.run.id] = Outcome(job.run, status["status"], status["reason"])
+        return left
+
+    def note_plan(self) -> None:
+        """Tell those who watch what is about to be trained."""
+        shares = {
+            job.run.id: 1.0 if job.run.id in self.outcomes else job.share for job in self.jobs
+        }
+        again = {job.run.id: plans.mark(job.found) for job in self.left if job.found}
+        plans.note(self.study, shares, again, [job.run.config["overrides"] for job in self.jobs])
+
+    def settle(self, stack: Sequence[Job]) -> None:
+        """A stack is over."""
+        self.look(stack)
+        ended = (self.outcomes.get(job.run.id) for job in stack)
+        if self.fail_fast and any(outcome.status == "failed" for outcome in ended if outcome):
+            self.failed = True
+        if due(self.written, _WRITE_EVERY):
+            self.write()
+            self.written = time.monotonic()
+
+    def enough(self) -> bool:
+        """Whether no more is to be trained."""
+        return self.failed or self.interrupted()
+
+    def write(self) -> None:
+        if self.study.is_dir() and parallel.first():
+            write_runs(self.study)
+
+    def end(self) -> None:
+        """Say of what is left why it was not trained."""
+        self.write()
+        for job in self.left:
+            if self.failed and not self.interrupted():
+                outcome = Outcome(job.run, "stopped", LEFT_OUT)
+            elif self.interrupted() or job.run.status().get("status") == "stopped":
+                outcome = Outcome(job.run, "stopped")
+            else:
+                outcome = Outcome(job.run, "busy", "another process is training it")
+            self.outcomes[job.run.id] = outcome
 
 
 def train(configs: Sequence[Config]) -> list[Outcome | None]:
@@ -57,7 +127,7 @@ class Session:
 
     def __init__(self) -> None:
         self.worker = Worker()
-        self.executors: dict[tuple, Executor] = {}
+        self.executors: dict[str, Executor] = {}
 
     def __enter__(self) -> "Session":
         return self
@@ -70,60 +140,48 @@ class Session:
         for executor in self.executors.values():
             executor.close()
 
-    def train(self, configs: Sequence[Config]) -> list[Outcome | None]:
+    def train(self, configs: Sequence[Config], whole: bool = True) -> list[Outcome | None]:
         """Train every config that is not trained yet; their outcomes, in the order given.
 
         A single config that cannot be trained raises its error; in a sweep it is listed and the
         others go on. None stands for a config that a smoke test leaves out, or that a dry run would
-        train.
+        train. `whole` says that the command does not train others besides.
         """
         study, alone = _study(configs), len(configs) == 1
         made = [self._run(c, alone) if few else None for c, few in _few_seeds(configs)]
         runs = {run.id: run for run in made if run}
         jobs = [Job(run, run.status()) for run in runs.values()]
-        outcomes: dict[str, Outcome] = {}
         with (
             Display(len(runs), configs[0]["quiet"]) as display,
             interruptible() as interrupted,
         ):
             if same := sum(run is not None for run in made) - len(runs):
                 display.say(f"{same} of these configs are the same run as another of them")
-            left = _left(jobs, outcomes, alone)
+            sweep = _Sweep(jobs, study, configs[0]["fail_fast"], interrupted)
             if configs[0]["dry_run"]:
-                self._show_plan(left, outcomes)
-                return [outcomes.get(run.id) if run else None for run in made]
-            display.skipped([outcome.run for outcome in outcomes.values()])
-            written, waited, failed = time.monotonic(), False, False
-
-            def enough() -> bool:
-                return failed or interrupted()
-
-            while left and not enough():
-                free = [job for job in left if not job.run.busy()]
+                self._show_plan(sweep.left, sweep.outcomes)
+                return [sweep.outcomes.get(run.id) if run else None for run in made]
+            _check_loggers(sweep.left)
+            # What is wrong with a single config is found later, and then no folder was made.
+            if whole and parallel.first() and (study.is_dir() or not alone):
+                sweep.note_plan()
+            display.skipped([outcome.run for outcome in sweep.outcomes.values()])
+            waited = False
+            while sweep.left and not sweep.enough():
+                free = [job for job in sweep.left if not job.run.busy()]
                 if not free and not alone:
                     if not waited:
-                        display.say(f"waiting for {count(left)} that another process trains")
+                        display.say(f"waiting for {count(sweep.left)} that another process trains")
                     waited = True
                     time.sleep(_LOOK_EVERY)
-                for stack in self._trained(free, display, enough, alone):
-                    _left(stack, outcomes, alone)
-                    display.settled(outcomes)
-                    ended = (outcomes.get(job.run.id) for job in stack)
-                    failures = any(outcome.status == "failed" for outcome in ended if outcome)
-                    failed = failures and configs[0]["fail_fast"]
-                    if due(written, _WRITE_EVERY) and study.is_dir() and parallel.first():
-                        write_runs(study)
-                        written = time.monotonic()
-                left = _left(left, outcomes, alone)
+                for stack in self._trained(free, display, sweep.enough, alone):
+                    sweep.settle(stack)
+                    display.settled(sweep.outcomes)
+                sweep.left = sweep.look(sweep.left)
                 if alone:
                     break
-        if study.is_dir() and parallel.first():
-            write_runs(study)
-        for job in left:
-            stopped = enough() or job.run.status().get("status") == "stopped"
-            busy = Outcome(job.run, "busy", "another process is training it")
-            outcomes[job.run.id] = Outcome(job.run, "stopped") if stopped else busy
-        return [outcomes[run.id] if run else None for run in made]
+        sweep.end()
+        return [sweep.outcomes[run.id] if run else None for run in made]
 
     def _show_plan(self, left: Sequence[Job], outcomes: dict[str, Outcome]) -> None:
         """Print what would be done: a line for each run, stack by stack."""
@@ -154,7 +212,8 @@ class Session:
         self, jobs: list[Job], display: Display, interrupted: Callable[[], bool], alone: bool
     ) -> Iterator[list[Job]]:
         """Stacks of these jobs, each when it is over, wherever it was computed."""
-        executor = None if alone or not jobs else self._executor(jobs, display)
+        here = not jobs or (alone and self._is_local(jobs[0].run.config))
+        executor = None if here else self._executor(jobs, display)
         if executor is None:
             for stack in self.worker.stacks(jobs):
                 if interrupted():
@@ -173,6 +232,9 @@ class Session:
                 display.failed(error)
             yield stack
 
+    def _is_local(self, config: Config) -> bool:
+        return config["choices"]["executor"] == "local" or parallel.size() > 1
+
     def _executor(self, jobs: Sequence[Job], display: Display) -> Executor | None:
         """What computes these jobs; None for this process."""
         config = jobs[0].run.config
@@ -183,11 +245,12 @@ class Session:
                 return None
         elif workers == "auto":
             workers = len(jobs)
-        key = json.dumps([name, workers, config["executor"]])
+        key = json.dumps([name, config["executor"]])
         if key not in self.executors:
             if name == "local":
                 display.say(f"{workers} worker processes")
             self.executors[key] = build(config, "executor")(workers, _study([config]))
+        self.executors[key].workers = workers
         return self.executors[key]
 
     def _workers(self, jobs: Sequence[Job]) -> int:
@@ -225,20 +288,9 @@ def _few_seeds(configs: Sequence[Config]) -> list[tuple[Config, bool]]:
     return [(config, not config["smoke"] or config["seed"] in few) for config in configs]
 
 
-def _left(jobs: Sequence[Job], outcomes: dict[str, Outcome], alone: bool) -> list[Job]:
-    """Those that are still to be trained; the outcomes of the others are noted."""
-    left = []
+def _check_loggers(jobs: Sequence[Job]) -> None:
+    """Make each logger once: of one that is not installed, people learn before anything is
+    trained."""
     for job in jobs:
-        if job.run.id in outcomes:
-            continue
-        try:
-            if job.look():
-                left.append(job)
-                continue
-            status = job.status
-        except UserError as error:
-            if alone:
-                raise
-            status = {"status": "failed", "reason": str(error)}
-        outcomes[job.run.id] = Outcome(job.run, status["status"], status["reason"])
-    return left
+        for make in build_each(job.run.config, "logger").values():
+            make()

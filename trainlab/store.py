@@ -19,9 +19,11 @@ import os
 import platform
 import shlex
 import shutil
+import socket
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
@@ -30,12 +32,14 @@ import filelock
 import yaml
 
 import trainlab
-from trainlab.config import Config, UserError, flat
+from trainlab.config import Config, UserError, build_each, flat
+from trainlab.loggers import Logger
 
 Row = dict[str, float]
 
 # A run in one of these states is finished: the same command does not train it again.
 FINISHED = ("done", "diverged")
+HOST = socket.gethostname()
 
 
 def write_atomically(path: Path, write: Callable[[Path], None], sync: bool = True) -> None:
@@ -71,6 +75,22 @@ def read_json(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def lives(pid: int, host: str) -> bool | None:
+    """Whether a process still runs; None where that cannot be told: on another machine.
+
+    A run's lock would tell too, but whoever tries it keeps the trainer from it for that moment.
+    """
+    if host != HOST or os.name == "nt":  # where asking for a process ends it
+        return None
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
+
+
 class Run:
     """One run's folder. Made without touching the disk; `start` creates it."""
 
@@ -79,6 +99,8 @@ class Run:
         self.path = Path(config["output_dir"]) / config["study"] / run_id
         self._lock = filelock.FileLock(self.path / ".lock")
         self._metrics: TextIO | None = None
+        self._loggers: dict[str, Logger] = {}  # those that are told of the run as it goes on
+        self._warn: Callable[[str], None] = lambda text: None
 
     @classmethod
     def at(cls, path: Path) -> "Run":
@@ -134,6 +156,7 @@ class Run:
         return not free
 
     def release(self) -> None:
+        self._end("stopped")
         if self._metrics:
             self._metrics.close()
             self._metrics = None
@@ -147,8 +170,16 @@ class Run:
             elif child.name != ".lock":
                 child.unlink()
 
-    def start(self, rows: list[Row], step: int = 0) -> None:
-        """Write what was asked for; `rows` and `step` are what a checkpoint knows of."""
+    def start(
+        self,
+        rows: list[Row],
+        step: int = 0,
+        warn: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """Write what was asked for; `rows` and `step` are what a checkpoint knows of.
+
+        `warn` shows what a person should know of while the run goes on.
+        """
         for folder in (".hydra", "checkpoints"):
             (self.path / folder).mkdir(exist_ok=True)
         _write_text(self.path / "config.yaml", _yaml(self.config))
@@ -159,10 +190,18 @@ class Run:
             self.log(row)
         self._keep_steps(step)
         self.set_status("running")
+        self._warn = warn
+        for name, make in build_each(self.config, "logger").items():
+            with self._harmless(name):
+                logger = make()
+                logger.begin(self.path, flat(self.config), rows)
+                self._loggers[name] = logger
 
     def set_status(self, status: str, reason: str | None = None) -> None:
-        entry = {"run_id": self.id, "status": status, "reason": reason, "pid": os.getpid()}
-        entry |= {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+        if status != "running":
+            self._end(status)
+        entry = {"run_id": self.id, "status": status, "reason": reason}
+        entry |= {"pid": os.getpid(), "host": HOST, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
         entry |= {"overrides": self.config["overrides"], "config": flat(self.config)}
         _write_json(self.path / "status.json", entry)
 
@@ -174,6 +213,9 @@ class Run:
                 self._metrics.write(",".join(row) + "\n")
         self._metrics.write(",".join(map(repr, row.values())) + "\n")
         self._metrics.flush()
+        for name, logger in list(self._loggers.items()):
+            with self._harmless(name):
+                logger.log(row)
 
     def log_steps(self, rows: Iterable[Row]) -> None:
         """Append steps' losses and rates to steps.csv."""
@@ -208,7 +250,30 @@ class Run:
         infinite = {k for k, v in result.items() if isinstance(v, float) and not math.isfinite(v)}
         clean = {k: None if k in infinite else v for k, v in result.items()}
         _write_json(self.path / "result.json", head | clean, sync=True)
+        # Before the status: a run that dies in between is continued, and its loggers told again.
+        self._end(status, head | clean)
         self.set_status(status, reason)
+
+    # -- loggers
+
+    def _end(self, status: str, result: dict[str, Any] | None = None) -> None:
+        """Tell the loggers, for the last time."""
+        for name, logger in list(self._loggers.items()):
+            with self._harmless(name):
+                logger.end(status, result or {})
+        self._loggers = {}
+
+    @contextmanager
+    def _harmless(self, name: str) -> Iterator[None]:
+        """No run is lost for a logger: one that raises is told nothing more."""
+        try:
+            yield
+        except Exception as error:
+            self._loggers.pop(name, None)
+            what = " ".join(f"{type(error).__name__}: {error}".split())
+            text = f"logger={name} failed, and the run goes on without it: {what}"
+            self.say(f"warning: {text}")
+            self._warn(text)
 
 
 def _yaml(value: Any) -> str:

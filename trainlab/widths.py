@@ -31,6 +31,7 @@ class Width(NamedTuple):
 
     runs: int
     seconds: float = 0.0  # 0 where nothing was measured
+    among: int = 0  # runs there were when it was measured
 
 
 class Widths:
@@ -54,11 +55,13 @@ class Widths:
         config, kind, runs = configs[0], _kind(configs[0]), len(configs)
         if runs == 1:
             return Width(1)
-        if measure and kind not in self.known:
+        before = self.known.get(kind)
+        # As many as there were then says nothing of more.
+        if measure and (not before or before.runs == before.among < runs):
             # Whatever is wrong with them, those who train them meet it again, and tell.
             with contextlib.suppress(Exception):
                 self.known[kind] = self._measured(configs)
-        width, seconds = self.known.get(kind, Width(_USUAL))
+        width, seconds, _ = self.known.get(kind, Width(_USUAL))
         if config["stack"] != "auto":
             width = config["stack"]
         if config["compile"] or is_torchs(build(config, "optimizer")):
@@ -96,7 +99,7 @@ class Widths:
                 raise
         finally:
             torch.set_num_threads(THREADS)
-        return Width(width, steps * best)
+        return Width(width, steps * best, len(configs))
 
 
 def _seconds(configs: Sequence[Config], examples: Data, device: torch.device, batch: int) -> float:

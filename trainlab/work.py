@@ -55,6 +55,11 @@ class Job:
         """Whether what is there is to be forgotten."""
         return self.run.config["fresh"] and self.status == self.found
 
+    @property
+    def share(self) -> float:
+        """How much of it there is already."""
+        return self.place[0] / self.run.config["epochs"] if self.place else 0.0
+
     def take(self) -> bool:
         """Lock the run; False where another process is training it, or has been since we looked."""
         return self.run.acquire() and self.run.status() == self.status
@@ -197,7 +202,7 @@ def _fit(
     """Train runs that are locked, into their folders."""
     runs, config = [job.run for job in jobs], jobs[0].run.config
     states = [run.checkpoint() for run in runs] if jobs[0].place else []
-    _open(jobs, states, ready.examples)
+    _open(jobs, states, ready.examples, display)
     display.training(runs, states[0]["epoch"] if states else None)
     for warning in ready.warnings:
         display.warn(warning)
@@ -216,13 +221,19 @@ def _fit(
         run.say(status["reason"] or status["status"])
 
 
-def _open(jobs: Sequence[Job], states: Sequence[dict[str, Any]], examples: data.Data) -> None:
+def _open(
+    jobs: Sequence[Job],
+    states: Sequence[dict[str, Any]],
+    examples: data.Data,
+    display: Display,
+) -> None:
     """Make or clear the folders of runs that are about to train."""
     saved = data.saved(examples)
     for r, job in enumerate(jobs):
         if job.anew:
             job.run.clear()
-        job.run.start(*(states[r]["history"], states[r]["t"]) if states else ([],))
+        rows, step = (states[r]["history"], states[r]["t"]) if states else ([], 0)
+        job.run.start(rows, step, display.warn)
         job.run.save("data", saved, sync=False)
         job.run.say(f"resumed in epoch {states[r]['epoch'] + 1}" if states else "started")
 
@@ -234,7 +245,7 @@ def fail(runs: Iterable[Run], error: Exception, started: bool = False) -> None:
         status = run.status().get("status")
         if (started and status in FINISHED) or not run.acquire():
             continue
-        if not started and status != "running":
+        if status is None:
             run.start([])
         run.say(str(error) if known else "".join(traceback.format_exception(error)))
         reason = str(error) if known else f"{type(error).__name__}: {error}"

@@ -73,11 +73,19 @@ def _searches(folders: Sequence[Path]) -> list[dict[str, Any]]:
         found.append(
             {
                 "name": f"{path.parent.name}/{path.stem}",
-                "grid": Grid(headings, rows),
+                "grid": Grid(headings, [[_short(text) for text in row] for row in rows]),
                 "picture": content and f"data:image/svg+xml;base64,{content}",
             }
         )
     return found
+
+
+def _short(text: str) -> str:
+    """Numbers in five digits."""
+    try:
+        return text if len(text) < 8 else f"{float(text):.5g}"
+    except ValueError:
+        return text
 
 
 def sortable(text: str) -> float | str:

@@ -81,12 +81,13 @@ def told(found: Found, title: str) -> Story:
 
 def _part(summary: recipes.Summary) -> Part:
     finished = [recipe for recipe in summary.recipes if recipe.numbers[summary.metric]]
-    several = len(finished) > 1 and len({recipe.data for recipe in finished}) == 1
+    able = [recipe for recipe in finished if len(recipe.numbers[summary.metric]) > 1]
+    several = len(able) > 1 and len({recipe.data for recipe in finished}) == 1
     verdict = None
     if several:
-        named = [compare.Contestant(r.name, r.runs) for r in finished[:_COMPARED]]
+        named = [compare.Contestant(r.name, r.runs) for r in able[:_COMPARED]]
         if len({contestant.name for contestant in named}) == len(named):
-            verdict = compare.compare(named, summary.metric, len(finished))
+            verdict = compare.compare(named, summary.metric, len(able))
     runs = [run for recipe in summary.recipes for run in recipe.runs]
     found = effects.effects(runs, summary.metric) if len(summary.keys) > 1 else None
     return Part(summary, verdict, found, _pictures(summary))
@@ -111,7 +112,9 @@ def _pictures(summary: recipes.Summary) -> list[Picture]:
         draw = functools.partial(kinds.bars, summary)
         made.append(Picture("bars", "the recipes: mean, 95 % interval, and each seed", draw))
     levels = {key: len({recipe.settings[key] for recipe in finished}) for key in summary.keys}
-    if sum(count > 1 for count in levels.values()) >= 2 and max(levels.values()) <= 30:
+    across = math.prod(sorted(levels.values())[-2:])
+    filled = len(finished) >= across / 2  # else most of a map would be empty
+    if sum(count > 1 for count in levels.values()) >= 2 and max(levels.values()) <= 30 and filled:
         draw = functools.partial(kinds.heatmap, summary)
         made.append(Picture("heatmap", f"mean {summary.metric} over two settings", draw))
     numeric = any(_is_number(recipe.settings[k]) for k in summary.keys for recipe in finished)
@@ -139,18 +142,19 @@ def _question(runs: Sequence[Entry]) -> str:
 
 
 def _command(where: dict[str, Any]) -> str:
-    """As it can be typed: without the path of the program."""
+    """As it can be typed: without the path of the program, and with what it shows."""
     words = shlex.split(str(where.get("command", "")))
-    return shlex.join(["trainlab", *words[1:]]) if words else ""
+    return shlex.join(["trainlab", *(w for w in words[1:] if w != "-q")]) if words else ""
 
 
 def _environment(where: dict[str, Any]) -> str:
     if not where:
         return ""
-    device = where.get("gpu") or f"{where.get('machine')}, {where.get('cores')} cores"
+    device = where.get("gpu") or f"{where.get('machine')} with {where.get('cores')} cores"
+    system = str(where.get("platform")).partition("-")[0]
     return (
         f"trainlab {where.get('trainlab')}, torch {where.get('torch')}, "
-        f"Python {where.get('python')}, {where.get('platform')}, {device}, "
+        f"Python {where.get('python')}, {system}, {device}, "
         f"threads: {where.get('threads')}"
     )
 
@@ -195,16 +199,16 @@ def of_recipes(part: Part) -> Grid:
 def of_contestants(verdict: compare.Verdict) -> Grid:
     """How sure it is that each recipe is the best."""
     rows = [
-        [recipe["name"], compare.percent(recipe["chance"])]
-        for recipe in verdict.recipes
-        if not recipe["chance"] < 0.01
+        [standing.name, compare.percent(standing.chance)]
+        for standing in verdict.standings
+        if not standing.chance < 0.01
     ]
     return Grid(["recipe", "best of all"], rows)
 
 
 def of_versus(verdict: compare.Verdict) -> Grid:
-    headings = [f"{verdict.best} less", "difference", "95 % interval", "p", "d", "better in"]
-    return Grid([*headings, "verdict"], compare.rows(verdict))
+    headings = [f"{verdict.best} less", "difference", "95 % interval", "p", "p corrected"]
+    return Grid([*headings, "d", "better in", "verdict"], compare.rows(verdict))
 
 
 def of_effects(part: Part) -> Grid:

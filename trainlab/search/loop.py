@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from trainlab import plans
 from trainlab.config import (
     NOT_IDENTITY,
     Config,
@@ -122,6 +123,7 @@ class Search:
     def run(self) -> report.Found:
         why = None
         with self._trials() as self.trials:
+            self._announce()
             try:
                 while batch := self.trials.next(self._size, self._most):
                     self._check_metric(batch[0])
@@ -226,6 +228,12 @@ class Search:
         (first,) = self._launched([job])
         if first.path:
             worth(Path(first.path), self.metric, self.higher)
+
+    def _announce(self) -> None:
+        """Say how many runs it will be, to those who watch."""
+        ended = sum(trial.state.is_finished() for trial in self.trials.all())
+        runs = (self._most - ended) * max(1, len(self.space.seeds))
+        plans.note(self._folder, {}, {}, [], runs, self.metric)
 
     def _tell(self, batch: "Sequence[FrozenTrial]", results: list[Result]) -> None:
         """A diverged trial is told as the worst there is, so that samplers keep away from there."""

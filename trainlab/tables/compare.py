@@ -3,19 +3,20 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainlab.config import UserError
 from trainlab.metrics import higher_is_better
 from trainlab.tables import statistics
-from trainlab.tables.recipes import form_of, metric_of, summaries, with_interval
+from trainlab.tables.recipes import by_seed, form_of, metric_of, summaries, with_interval
 from trainlab.tables.runs import Entry, cell, read, varied
 from trainlab.tables.where import matching
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-_PAIRS = 2  # common seeds from which on recipes are compared in pairs
+_FEW = 5  # pairs below which a difference in standard deviations says nearly nothing
 
 
 class Contestant(NamedTuple):
@@ -32,8 +33,9 @@ class Versus(NamedTuple):
     comparison: statistics.Comparison
     p: float  # corrected by Holm for the number of comparisons
     enough: bool  # whether so few numbers can tell anything
-    needed: int | None  # seeds of each; None where 1,000 would not do
-    left_out: int  # runs without a partner
+    able: int  # seeds of each that can
+    needed: int | None  # seeds of each that find such a difference; None where 1,000 would not do
+    better: bool  # whether the difference is in favour of the best
 
     @property
     def apart(self) -> bool:
@@ -44,23 +46,36 @@ class Versus(NamedTuple):
         """In words, and what would tell more."""
         n = min(self.comparison.n)
         if self.apart:
-            return "better"
-        more = ""
-        if self.needed and self.needed > n:
-            seeds = "seed" if self.needed == n + 1 else "seeds"
-            more = f"; {self.needed - n} more {seeds} ({self.needed} each) may"
-        if self.enough and self.needed is None:
-            more = f"; nor would {statistics.MOST:,} seeds tell so small a difference"
+            return "better" if self.better else "worse, where both were run"
+        if not self.enough and (n < _FEW or self.needed is None):
+            return f"n too small to tell; {self.able} seeds each at the least"
+        if self.needed is None:
+            return f"cannot be told apart, nor by {statistics.MOST:,} seeds if it is so small"
+        more = f"; about {self.needed} seeds each may" if self.needed > n else ""
         return ("cannot be told apart" if self.enough else "n too small to tell") + more
+
+
+class Standing(NamedTuple):
+    """A recipe by itself."""
+
+    name: str
+    numbers: dict[int, float]  # by seed
+    not_done: int  # runs that failed, diverged, or go on
+    chance: float  # that it is the best of all
 
 
 class Verdict(NamedTuple):
     metric: str
-    best: str
-    recipes: list[dict[str, Any]]  # name, numbers (seed -> number), not_done, chance; best first
-    versus: list[Versus]
+    standings: list[Standing]  # best first
+    versus: list[Versus]  # the best against each other
     pooled: list[str]  # settings over which a seed's numbers are averaged
+    aside: list[str]  # recipes without two finished seeds
+    left_out: int  # runs without a partner in each other recipe, or without the metric
     tests: int  # pairs of recipes that p is corrected for
+
+    @property
+    def best(self) -> str:
+        return self.standings[0].name
 
 
 def contestants(
@@ -78,9 +93,17 @@ def contestants(
         if len(found) > 1:
             raise UserError(
                 f"These runs are of several tasks, with {' and '.join(s.metric for s in found)}. "
-                f"Compare those of one: --metric {found[0].metric}"
+                f"Compare those of one: --where dataset==…"
             )
-        return [Contestant(recipe.name, recipe.runs) for recipe in found[0].recipes]
+        recipes = found[0].recipes
+        if len(data := {recipe.data for recipe in recipes}) > 1:
+            names = ", ".join(" ".join(values) for values in sorted(data))
+            raise UserError(
+                f"These runs are of several datasets ({names}), which are no recipes of each "
+                "other. Compare those of one: --where dataset==…, or settings over all of them: "
+                "--by optimizer"
+            )
+        return [Contestant(recipe.name, recipe.runs) for recipe in recipes]
     if by:
         raise UserError("--by divides one folder into recipes; several are recipes already.")
     below = read([folder], where).runs if filters else []
@@ -96,111 +119,108 @@ def compare(
     """The best against each other: paired by seed, corrected for all pairs of recipes.
 
     Which recipe is the best, and so which pairs are looked at, is only known from the numbers:
-    hence the correction for all pairs. `of` says among how many recipes these are the best.
+    hence the correction for all pairs. `of` says among how many recipes these are the best. Those
+    without two finished seeds are set aside.
+
+    Runs are partners if they have the same seed and are alike in every setting that all recipes
+    have values of in common. Where at least half of the runs have partners in all other recipes,
+    only these are looked at, so that no recipe is judged by a problem that another was not run on.
     """
-    if len(recipes) < 2:
-        raise UserError("There is only one recipe here, and nothing to compare it with.")
-    for recipe in recipes:
-        if not any(entry.status == "done" for entry in recipe.runs):
-            raise UserError(f"{recipe.name}: no run of it is finished.")
-    if len({recipe.name for recipe in recipes}) < len(recipes):
-        raise UserError("A recipe is named twice.")
-    metric = metric or next(
-        (name for r in recipes for e in r.runs if e.status == "done" and (name := metric_of(e))),
-        "val_loss",
-    )
-    for recipe in recipes:
-        if not _numbers(recipe.runs, metric):
-            raise UserError(f"{recipe.name}: no finished run of it has {metric}.")
+    _check(recipes)
+    finished = [entry for recipe in recipes for entry in recipe.runs if entry.status == "done"]
+    metric = metric or _metric(finished)
+    able = [recipe for recipe in recipes if len(by_seed(recipe.runs, metric)) > 1]
+    aside = [recipe.name for recipe in recipes if recipe not in able]
+    if len(able) < 2:
+        raise UserError(
+            f"Two recipes with two finished seeds of {metric} are needed for a comparison."
+            + (f" There are fewer of: {', '.join(aside)}." if aside else "")
+        )
+    runs = _matched([recipe.runs for recipe in able], metric)
+    numbers = [by_seed(of_it, metric) for of_it in runs]
     higher = higher_is_better(metric)
-    means = [statistics.interval(list(_by_seed(r.runs, metric).values()))[0] for r in recipes]
-    order = sorted(range(len(recipes)), key=lambda i: -means[i] if higher else means[i])
-    ordered = [recipes[i] for i in order]
-    best, tests = ordered[0], math.comb(of or len(recipes), 2)
-    found, left_out = [], []
-    for other in ordered[1:]:
-        comparison, without = _versus(best.runs, other.runs, metric)
-        found.append(comparison)
-        left_out.append(without)
+    order = sorted(
+        range(len(able)), key=lambda i: fmean(numbers[i].values()) * (-1 if higher else 1)
+    )
+    groups, tests = [numbers[i] for i in order], math.comb(of or len(able), 2)
+    found = [statistics.compare(groups[0], group) for group in groups[1:]]
     corrected = statistics.holm([comparison.p for comparison in found], tests)
-    chances = statistics.chances_of_best([_by_seed(r.runs, metric) for r in ordered], higher)
-    pooled = {key: None for recipe in ordered for key in varied(recipe.runs)}
+    chances = statistics.chances_of_best(groups, higher)
+    counted = sum(len(of_it) for of_it in runs)
     return Verdict(
         metric=metric,
-        best=best.name,
-        recipes=[
-            {
-                "name": recipe.name,
-                "numbers": _by_seed(recipe.runs, metric),
-                "not_done": sum(entry.status != "done" for entry in recipe.runs),
-                "chance": chance,
-            }
-            for recipe, chance in zip(ordered, chances, strict=True)
+        standings=[
+            Standing(
+                able[i].name,
+                group,
+                sum(entry.status != "done" for entry in able[i].runs),
+                chance,
+            )
+            for i, group, chance in zip(order, groups, chances, strict=True)
         ],
         versus=[
             Versus(
-                other.name,
+                able[i].name,
                 comparison,
                 p,
                 comparison.least_p * tests <= statistics.ALPHA,
+                statistics.seeds_able(comparison.paired, tests),
                 statistics.seeds_needed(comparison, tests),
-                without,
+                (comparison.difference > 0) == higher,
             )
-            for other, comparison, p, without in zip(
-                ordered[1:], found, corrected, left_out, strict=True
-            )
+            for i, comparison, p in zip(order[1:], found, corrected, strict=True)
         ],
-        pooled=list(pooled),
+        pooled=list(dict.fromkeys(key for of_it in runs for key in varied(of_it))),
+        aside=aside,
+        left_out=sum(e.status == "done" for recipe in able for e in recipe.runs) - counted,
         tests=tests,
     )
 
 
-def _numbers(runs: Sequence[Entry], metric: str) -> list[tuple[Entry, float]]:
-    good = ((e, e.number(metric)) for e in runs if e.status == "done")
-    return [(entry, value) for entry, value in good if value is not None]
+def _check(recipes: Sequence[Contestant]) -> None:
+    if len({recipe.name for recipe in recipes}) < len(recipes):
+        raise UserError("A recipe is named twice.")
+    seen: dict[Path, str] = {}
+    for recipe in recipes:
+        for entry in recipe.runs:
+            other = seen.setdefault(entry.folder, recipe.name)
+            if other != recipe.name:
+                raise UserError(
+                    f"{other} and {recipe.name} have runs in common, as {entry.folder}: a recipe "
+                    "cannot be compared with itself."
+                )
 
 
-def _by_seed(runs: Sequence[Entry], metric: str) -> dict[int, float]:
-    """Each seed's mean: what shares a seed is no independent number."""
-    found: dict[int, list[float]] = {}
-    for entry, value in _numbers(runs, metric):
-        found.setdefault(entry.result["seed"], []).append(value)
-    return {seed: sum(values) / len(values) for seed, values in sorted(found.items())}
-
-
-def _versus(
-    a: Sequence[Entry], b: Sequence[Entry], metric: str
-) -> tuple[statistics.Comparison, int]:
-    """The comparison of two recipes' runs, and how many runs it leaves out.
-
-    Runs are partners if they have the same seed and are alike in every setting that both recipes
-    have values of in common.
-    """
-    runs = [*a, *b]
-    values = {k: [{cell(e.config.get(k)) for e in side} for side in (a, b)] for k in varied(runs)}
-    shared = [key for key, (one, two) in values.items() if one & two]
-
-    def places(side: Sequence[Entry]) -> dict[tuple, tuple[Entry, float]]:
-        return {
-            (entry.result["seed"], *(cell(entry.config.get(key)) for key in shared)): (entry, value)
-            for entry, value in _numbers(side, metric)
-        }
-
-    first, second = places(a), places(b)
-    common = first.keys() & second.keys()
-    if len({place[0] for place in common}) >= _PAIRS:
-        one, two = (
-            _by_seed([side[place][0] for place in common], metric) for side in (first, second)
+def _metric(finished: Sequence[Entry]) -> str:
+    """What all of them are worth; UserError where they are of several tasks."""
+    known = list(dict.fromkeys(filter(None, map(metric_of, finished))))
+    if len(known) > 1:
+        raise UserError(
+            f"These runs are of several tasks, with {' and '.join(known)}. Compare those of one: "
+            "--where dataset==…, or by one metric that all have: --metric val_loss"
         )
-        x, y = (_values(numbers) for numbers in (one, two))
-        return statistics.compare_paired(x, y), len(first) + len(second) - 2 * len(common)
-    x, y = (_values(_by_seed(side, metric)) for side in (a, b))
-    return statistics.compare_unpaired(x, y), 0
+    return known[0] if known else "val_loss"
 
 
-def _values(numbers: dict[int, float]) -> list[float]:
-    """In the order of the seeds."""
-    return [numbers[seed] for seed in sorted(numbers)]
+def _matched(sides: Sequence[Sequence[Entry]], metric: str) -> list[list[Entry]]:
+    """The finished runs of each side that have partners on every other; all of them, where these
+    are fewer than half of a side."""
+    values = [
+        {key: {cell(entry.config.get(key)) for entry in side} for key in keys}
+        for keys in [varied([entry for side in sides for entry in side])]
+        for side in sides
+    ]
+    shared = [key for key in values[0] if set.intersection(*(of_it[key] for of_it in values))]
+
+    def place(entry: Entry) -> tuple:
+        return entry.result["seed"], *(cell(entry.config.get(key)) for key in shared)
+
+    good = [[e for e in s if e.status == "done" and e.number(metric) is not None] for s in sides]
+    common = set.intersection(*({place(entry) for entry in side} for side in good))
+    matched = [[entry for entry in side if place(entry) in common] for side in good]
+    seeds = len({entry.result["seed"] for entry in matched[0]})
+    enough = seeds > 1 and 2 * len(matched[0]) >= min(map(len, good))
+    return matched if enough else good
 
 
 # ---------------------------------------------------------------- shown
@@ -213,14 +233,14 @@ def show(verdict: Verdict, console: "Console") -> None:
     table = Table("recipe", caption=_caption(verdict), caption_justify="left")
     for name in (verdict.metric, "n", "not done", "best of all"):
         table.add_column(name, justify="right", overflow="fold")
-    for recipe in verdict.recipes:
-        values = list(recipe["numbers"].values())
+    for standing in verdict.standings:
+        values = list(standing.numbers.values())
         mean = with_interval(*statistics.interval(values))
-        lost = str(recipe["not_done"] or "")
-        table.add_row(recipe["name"], mean, str(len(values)), lost, percent(recipe["chance"]))
+        lost = str(standing.not_done or "")
+        table.add_row(standing.name, mean, str(len(values)), lost, percent(standing.chance))
     console.print(table)
     table = Table(f"{verdict.best} less", title_justify="left")
-    for name in ("difference", "95 % interval", "p", "d", "better in"):
+    for name in ("difference", "95 % interval", "p", "p corrected", "d", "better in"):
         table.add_column(name, justify="right", overflow="fold")
     table.add_column("verdict", overflow="fold")
     for row in rows(verdict):
@@ -231,19 +251,21 @@ def show(verdict: Verdict, console: "Console") -> None:
 
 
 def rows(verdict: Verdict) -> list[list[str]]:
-    """The cells of each comparison: other, difference, interval, p, d, wins, verdict."""
+    """The cells of each comparison: other, difference, interval, p, corrected p, d, wins,
+    verdict."""
+    form = form_of(fmean(verdict.standings[0].numbers.values()))
     table = []
-    form = form_of(statistics.interval(list(verdict.recipes[0]["numbers"].values()))[0])
     for versus in verdict.versus:
         c = versus.comparison
-        spread = math.isfinite(c.low) and math.isfinite(c.effect)  # or nothing is known of it
+        spread = math.isfinite(c.low) and math.isfinite(c.shift)  # or nothing is known of it
         table.append(
             [
                 versus.other,
                 f"{c.difference:+{form}}",
                 f"{c.low:+{form}} … {c.high:+{form}}" if spread else "–",
-                p_text(versus.p),
-                f"{c.effect:+.2f}" if spread else "–",
+                p_text(c.p),
+                p_text(versus.p) if versus.enough else "–",
+                f"{c.d:+.2f}" if math.isfinite(c.d) else "–",
                 _wins(c, higher_is_better(verdict.metric)),
                 versus.verdict,
             ]
@@ -283,9 +305,6 @@ def _caption(verdict: Verdict) -> str:
 def explained(verdict: Verdict) -> list[str]:
     """What each number says, in a line."""
     paired = [versus.comparison.paired for versus in verdict.versus]
-    several = (
-        f", corrected for {verdict.tests} pairs of recipes (Holm)" if verdict.tests > 1 else ""
-    )
     how = (
         "signs of the pairs flipped" if all(paired)
         else "seeds dealt out anew" if not any(paired)
@@ -296,19 +315,27 @@ def explained(verdict: Verdict) -> list[str]:
         "difference: of the means, over the same seeds"
         if all(paired)
         else "difference: of the means; seeds are not shared by all, so not all are pairs",
-        "95 % interval: differences that go with these numbers; assumes about normal ones",
-        f"p: how often so large a difference comes by chance alone ({how}){several}",
-        "d: the difference in standard deviations; 0.2 is small, 0.8 large (Cohen)",
-        f"verdict: better where p ≤ {statistics.ALPHA}; more seeds: as many as find such a "
-        "difference in four of five tries",
+        "95 % interval: differences that go with these numbers, each by itself; assumes about "
+        "normal ones",
+        f"p: how often so large a difference comes by chance alone ({how})",
+        f"p corrected: for {verdict.tests} pairs of recipes (Holm); – where so few seeds cannot "
+        f"give {statistics.ALPHA}",
+        "d: the difference in standard deviations over seeds (Cohen); 0.2 is small, 0.8 large",
+        f"verdict: better where p corrected ≤ {statistics.ALPHA}; seeds each: as many as find such "
+        "a difference in four of five tries, if it is as large as it looks",
     ]
     if not all(versus.enough for versus in verdict.versus):
         lines.append(
             "n too small: no p of so few seeds is small enough; ranks in tables assume about "
             "normal numbers instead, and so tell apart with fewer"
         )
-    if left_out := sum(versus.left_out for versus in verdict.versus):
-        lines.append(f"left out: {left_out} runs without a partner of the same seed and settings")
+    if verdict.aside:
+        lines.append(f"not compared, without two finished seeds: {', '.join(verdict.aside)}")
+    if verdict.left_out:
+        lines.append(
+            f"left out: {verdict.left_out} runs without a partner of the same seed and settings in "
+            f"each other recipe, or without {verdict.metric}"
+        )
     return lines
 
 
@@ -321,11 +348,11 @@ def as_dict(verdict: Verdict) -> dict[str, Any]:
     return {
         "metric": verdict.metric,
         "best": verdict.best,
-        "recipes": [{k: clean(v) for k, v in recipe.items()} for recipe in verdict.recipes],
+        "recipes": [{k: clean(v) for k, v in s._asdict().items()} for s in verdict.standings],
         "versus": [
             {k: clean(v) for k, v in versus.comparison._asdict().items()}
             | {"other": versus.other, "p_corrected": clean(versus.p), "verdict": versus.verdict}
-            | {"seeds_needed": versus.needed, "left_out": versus.left_out}
+            | {"seeds_needed": versus.needed, "seeds_able": versus.able}
             for versus in verdict.versus
         ],
     }

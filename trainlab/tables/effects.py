@@ -24,6 +24,14 @@ def effects(
     good = [e for e in entries if e.status == "done" and e.number(metric) is not None]
     names = list(by) if by else varied(good)
     choices = {name: _levels([entry.config.get(name) for entry in good]) for name in names}
+    # A setting that some runs do not have is not there; one of which all have a null is.
+    choices = {
+        name: [
+            level if name in entry.config else statistics.NOT_THERE
+            for level, entry in zip(levels, good, strict=True)
+        ]
+        for name, levels in choices.items()
+    }
     choices = {name: levels for name, levels in choices.items() if len(set(levels)) > 1}
     if not choices or len(good) < 3:
         return None
@@ -72,21 +80,30 @@ def rows(found: statistics.Effects) -> list[list[str]]:
     """Cells: choice, share, level, effect, n; a choice's name and share stand on its first line."""
     table = []
     for name, effect in found.choices.items():
-        first = [name, f"{effect.share:.0%}"]
+        first = [name, _percent(effect.share)]
+        if name in found.tied:
+            table.append([*first, "goes together with others", "–", ""])
+        form = form_of(max((abs(mean) for mean, _, _ in effect.levels.values()), default=0.0))
         for level, (mean, half, n) in effect.levels.items():
-            form = form_of(max((abs(m) for m, _, _ in effect.levels.values()), default=0.0))
             shown = f"{mean:+{form}}" + ("" if math.isnan(half) else f" ± {half:{form}}")
             table.append([*first, level, shown, str(n)])
             first = ["", ""]
+    if found.shared >= 0.005:
+        table.append(["shared", _percent(found.shared), "", "", ""])
     if not math.isnan(found.together):
-        table.append(["together", f"{found.together:.0%}", "", "", ""])
-    table.append(["chance", f"{found.chance:.0%}", "", "", str(found.n)])
+        table.append(["together", _percent(found.together), "", "", ""])
+    table.append(["chance", _percent(found.chance), "", "", str(found.n)])
     return table
+
+
+def _percent(share: float) -> str:
+    return "–" if math.isnan(share) else f"{share:.0%}"[:-1] + " %"
 
 
 def caption(metric: str) -> str:
     """What the numbers are."""
     return (
         f"share: of the variance of {metric}, corrected for chance (ANOVA, ε²); level: its mean "
-        "less that of all, ± 95 % interval; together: what combinations add; chance: seeds"
+        "less that of all, ± 95 % interval; shared: of choices that go together; together: what "
+        "combinations add; chance: what is left among runs alike in all of these, as seeds"
     )

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainlab.config import UserError, nearest
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 # What runs are ranked by: the first that they have, else val_loss.
 _RANKING = ("val_accuracy", "val_r2", "val_f1_macro", "val_mean_iou", "val_explained")
 # Fields of a result by which nothing is ranked.
-_NO_METRIC = ("seed", "best_epoch", "parameters")
+_NO_METRIC = ("seed", "best_epoch", "parameters", "epochs", "steps")
 
 
 class Recipe(NamedTuple):
@@ -55,6 +56,7 @@ class Summary(NamedTuple):
     second: str | None  # the same of the test split (or of validation, if ranked by test)
     recipes: list[Recipe]  # best first; within each problem, where there are several
     pooled: list[str]  # settings in which runs of one row differ besides the seed
+    uneven: list[str]  # those of them of which not all rows have the same values
 
     @property
     def metrics(self) -> list[str]:
@@ -83,7 +85,7 @@ def summaries(
             if key not in known:
                 raise UserError(f"--by {key}: no run has such a setting.{nearest(key, known)}")
     return [
-        _summary(part, list(by) if by else varied(part), chosen)
+        _summary(part, list(dict.fromkeys(by)) if by else varied(part), chosen)
         for chosen, part in _parts(entries, metric)
     ]
 
@@ -130,22 +132,43 @@ def _summary(entries: Sequence[Entry], keys: list[str], metric: str) -> Summary:
         _recipe(dict(zip(keys, values, strict=True)), members, metrics)
         for values, members in groups.items()
     ]
-    pooled = dict.fromkeys(key for members in groups.values() for key in varied(members))
-    return Summary(keys, metric, second, _ranked(recipes, metric), list(pooled))
+    pooled = list(dict.fromkeys(key for members in groups.values() for key in varied(members)))
+    uneven = [
+        key
+        for key in pooled
+        if len({one for recipe in recipes for one in _values(recipe, key, metric)}) > 1
+    ]
+    return Summary(keys, metric, second, _ranked(recipes, metric), pooled, uneven)
+
+
+def _values(recipe: Recipe, key: str, metric: str) -> set[frozenset[str]]:
+    """The sets of values of a setting that a recipe's seeds were run with."""
+    of_seed: dict[int, set[str]] = {}
+    for entry in recipe.runs:
+        if entry.status == "done" and entry.number(metric) is not None:
+            of_seed.setdefault(entry.result["seed"], set()).add(cell(entry.config.get(key)))
+    return {frozenset(values) for values in of_seed.values()}
 
 
 def _recipe(settings: dict[str, str], members: list[Entry], metrics: Sequence[str]) -> Recipe:
-    """Runs of one seed, where others are pooled, count as one: their mean."""
-    good = [entry for entry in members if entry.status == "done"]
-    numbers: dict[str, dict[int, float]] = {}
-    for metric in metrics:
-        of_seed: dict[int, list[float]] = {}
-        for entry in good:
-            if (value := entry.number(metric)) is not None:
-                of_seed.setdefault(entry.result["seed"], []).append(value)
-        numbers[metric] = {seed: sum(v) / len(v) for seed, v in sorted(of_seed.items())}
     ended = [entry.status for entry in members if entry.status != "done"]
-    return Recipe(settings, numbers, {s: ended.count(s) for s in sorted(set(ended))}, members)
+    return Recipe(
+        settings,
+        {metric: by_seed(members, metric) for metric in metrics},
+        {status: ended.count(status) for status in sorted(set(ended))},
+        members,
+    )
+
+
+def by_seed(entries: Sequence[Entry], metric: str) -> dict[int, float]:
+    """Seed -> number of the finished runs. Runs that share a seed are no independent numbers, and
+    count as one: their mean."""
+    found: dict[int, list[float]] = {}
+    for entry in entries:
+        value = entry.number(metric) if entry.status == "done" else None
+        if value is not None:
+            found.setdefault(entry.result["seed"], []).append(value)
+    return {seed: fmean(values) for seed, values in sorted(found.items())}
 
 
 def _ranked(recipes: list[Recipe], metric: str) -> list[Recipe]:
@@ -159,7 +182,7 @@ def _ranked(recipes: list[Recipe], metric: str) -> list[Recipe]:
         known = [recipe for recipe in contest if recipe.numbers[metric]]
         known.sort(key=lambda recipe: sign * interval(list(recipe.numbers[metric].values()))[0])
         places = ranks([recipe.numbers[metric] for recipe in known])
-        ordered += [r._replace(rank=place) for r, place in zip(known, places, strict=True)]
+        ordered += [r._replace(rank=rank) for r, rank in zip(known, places, strict=True)]
         ordered += [recipe for recipe in contest if not recipe.numbers[metric]]
     return ordered
 
@@ -204,12 +227,21 @@ def form_of(value: float) -> str:
 def caption(summary: Summary) -> str:
     """What the numbers are."""
     parts = ["mean ± 95 % interval over n seeds"]
-    if any(recipe.rank not in (None, 1) for recipe in summary.recipes):
-        parts.append("recipes of one rank cannot be told apart (t-test at 5 %, all pairs)")
-    elif len([recipe for recipe in summary.recipes if recipe.rank]) > 1:
-        parts.append("none can be told apart from the first (t-test at 5 %, all pairs)")
+    how = "(t-test at 5 %, all pairs)"
+    ranked = [recipe.rank for recipe in summary.recipes if recipe.rank]
+    if any(rank > 1 for rank in ranked):
+        parts.append(f"recipes of one rank cannot be told apart from the first of it {how}")
+    elif len(ranked) > 1:
+        parts.append(f"none can be told apart from the first {how}")
+    elif len(summary.recipes) > 1 and not ranked:
+        parts.append("one seed tells nothing apart: add 'seed=range(5)'")
     if summary.pooled:
         parts.append(f"each seed's is its mean over {', '.join(summary.pooled)}")
+    if summary.uneven:
+        parts.append(
+            f"not all were run with the same {' and '.join(summary.uneven)}, so that the means are "
+            "of different things: `trainlab compare` takes what all have"
+        )
     return "; ".join(parts)
 
 

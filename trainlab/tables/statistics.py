@@ -1,15 +1,17 @@
 """What numbers of several seeds tell: intervals, tests, effect sizes, how sure one can be.
 
-Every function takes plain arrays, one number per seed, and knows nothing of runs. The word "pair"
-means two recipes' numbers with the same seed. Nothing here draws at random from a global generator:
-what is sampled is sampled from a fixed seed, so that a table is the same twice. scipy.stats, whose
-import takes half a second, is left to those who need it.
+Every function takes plain numbers, and knows nothing of runs. A group is what one recipe is worth:
+a map seed -> number. Two groups are compared in pairs where they share seeds (`partners` decides),
+and everything here goes by that: ranks, p-values, chances.
+
+Nothing draws from a global generator: what is sampled is sampled from a fixed seed, so that a table
+is the same twice. scipy.stats, whose import takes half a second, is left to those who need it.
 """
 
 import bisect
+import itertools
 import math
 from collections.abc import Sequence
-from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -19,9 +21,12 @@ from scipy import special
 ALPHA = 0.05  # of every test and interval here
 POWER = 0.8  # of the tests that are planned
 MOST = 1000  # seeds that anyone would be asked for
-_EXACT = 20  # pairs up to which all sign flips are counted
-_SAMPLED = 20_000  # permutations, resamples or posterior draws where all are too many
-_GROUPED = 100_000  # divisions into two groups up to which all are counted
+_EXACT = 20  # pairs up to which the flips of their signs are counted as they are
+_GRID = 2**14  # steps to which more pairs are rounded, to be counted all the same
+_DIVISIONS = 100_000  # into two groups, up to which all are looked at
+_DRAWS = 20_000  # from a posterior; resamples of a bootstrap
+
+Group = dict[int, float]
 
 
 def interval(values: ArrayLike) -> tuple[float, float]:
@@ -39,44 +44,80 @@ def interval(values: ArrayLike) -> tuple[float, float]:
     return float(array.mean()), float(half)
 
 
-# ---------------------------------------------------------------- two recipes
+def partners(a: Group, b: Group) -> list[int]:
+    """The seeds by which two groups are compared in pairs: those they share, if there are two and
+    at least half of the smaller group; else none.
+
+    >>> partners({0: 1.0, 1: 1.0, 2: 1.0}, {0: 2.0, 1: 2.0})
+    [0, 1]
+    """
+    common = sorted(a.keys() & b.keys())
+    return common if len(common) >= max(2, min(len(a), len(b)) / 2) else []
+
+
+def _array(group: Group) -> np.ndarray:
+    return np.fromiter(group.values(), float, len(group))
+
+
+def _differences(a: Group, b: Group, seeds: Sequence[int]) -> np.ndarray:
+    return np.array([a[seed] - b[seed] for seed in seeds])
+
+
+def _spread(x: np.ndarray) -> float:
+    """Standard deviation; 0 where numbers differ in their last bits only."""
+    spread = float(x.std(ddof=1)) if len(x) > 1 else math.nan
+    return 0.0 if spread <= 1e-12 * float(np.abs(x).max()) else spread
+
+
+def _ratio(difference: float, spread: float) -> float:
+    if spread:
+        return float(difference / spread)
+    return math.copysign(math.inf, difference) if difference else 0.0
+
+
+# ---------------------------------------------------------------- two groups
 
 
 class Comparison(NamedTuple):
-    """One recipe's numbers less another's."""
+    """One group's numbers less another's."""
 
-    n: tuple[int, int]  # numbers of each
+    n: tuple[int, int]  # numbers of each that are compared
     paired: bool
     difference: float  # of the means
     low: float  # 95 % confidence interval of the difference
     high: float
-    p: float  # that as large a difference comes by chance, where there is none
+    p: float  # how often so large a difference comes by chance
     least_p: float  # the smallest that so many numbers can give
-    effect: float  # the difference in standard deviations
+    d: float  # the difference in standard deviations of a recipe's own numbers (Cohen 1988)
+    shift: float  # the same in those of what is tested: the pairs' differences, else d
     wins: int | None = None  # pairs in which the first is higher
     ties: int = 0
 
 
-def compare_paired(a: ArrayLike, b: ArrayLike) -> Comparison:
-    """Compare two recipes that were run with the same seeds; a[i] and b[i] are of one seed.
+def compare(a: Group, b: Group) -> Comparison:
+    """Compare two groups: in pairs where they are partners, else as they are.
 
-    The p-value is that of the exact permutation test: where there is no difference, the sign of
-    each pair's is a coin (Fisher 1935); above 20 pairs of 20,000 sampled permutations. The interval
-    is Student's, above 20 pairs the BCa bootstrap's (Efron 1987). The effect is Cohen's d of the
-    differences.
+    In pairs: p is that of the exact permutation test; where there is no difference, the sign of
+    each pair's is a coin (Fisher 1935). The interval is Student's, above 20 pairs the BCa
+    bootstrap's (Efron 1987). Else: p is the larger of the exact permutation test's, which takes
+    different spreads for different means, and Welch's (1947), which takes numbers to be normal;
+    above 100,000 divisions into two groups Welch's alone. The interval is Welch's.
 
-    >>> compare_paired([3, 4, 5], [1, 1, 1]).p  # 2 of 2³ flips are as extreme
+    >>> compare({0: 3.0, 1: 4.0, 2: 5.0}, {0: 1.0, 1: 1.0, 2: 1.0}).p  # 2 of 2³ flips
     0.25
     """
-    from scipy import stats
-
-    d = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
-    n = len(d)
+    seeds = partners(a, b)
+    if not seeds:
+        return _unpaired(_array(a), _array(b))
+    d, n = _differences(a, b, seeds), len(seeds)
     mean, half = interval(d)
-    low, high = mean - half, mean + half
-    if n > _EXACT and d.std():
-        found = stats.bootstrap((d,), np.mean, n_resamples=_SAMPLED, rng=np.random.default_rng(0))
+    low, high, spread = mean - half, mean + half, _spread(d)
+    if n > _EXACT and spread:
+        from scipy import stats
+
+        found = stats.bootstrap((d,), np.mean, n_resamples=_DRAWS, rng=np.random.default_rng(0))
         low, high = found.confidence_interval
+    own = [_spread(np.array([group[seed] for seed in seeds])) for group in (a, b)]
     return Comparison(
         n=(n, n),
         paired=True,
@@ -84,28 +125,28 @@ def compare_paired(a: ArrayLike, b: ArrayLike) -> Comparison:
         low=float(low),
         high=float(high),
         p=sign_flips(d),
-        least_p=2.0 ** (1 - n) if n <= _EXACT else 1 / (_SAMPLED + 1),
-        effect=_ratio(mean, d.std(ddof=1)) if n > 1 else math.nan,
+        least_p=2.0 ** (1 - n),
+        d=_ratio(mean, math.hypot(*own) / math.sqrt(2)),
+        shift=_ratio(mean, spread),
         wins=int((d > 0).sum()),
         ties=int((d == 0).sum()),
     )
 
 
 def sign_flips(d: np.ndarray) -> float:
-    """Two-sided p-value of the mean of paired differences under all 2ⁿ flips of their signs, or a
-    sample of them.
+    """Two-sided p-value of the mean of paired differences under all 2ⁿ flips of their signs.
 
     All sums are those of one half of the pairs plus those of the other: 2ⁿ of them are counted in
-    the time it takes to sort 2^(n/2).
+    the time it takes to sort 2^(n/2). Above 20 pairs the differences are rounded to 1/16,384 of the
+    largest, and the sums of all flips counted on that grid.
 
     >>> sign_flips(np.array([1.0, 2.0, 3.0, -1.0]))
     0.375
     """
-    n, size = len(d), abs(d.sum())
-    size -= 1e-9 * np.abs(d).sum()  # sums in another order differ in their last bits
-    if n > _EXACT:
-        signs = np.random.default_rng(0).choice((-1.0, 1.0), (_SAMPLED, n))
-        return float((1 + (np.abs(signs @ d) >= size).sum()) / (1 + _SAMPLED))
+    n = len(d)
+    if n > _EXACT and d.any():
+        return _flips_on_a_grid(np.rint(d * (_GRID / np.abs(d).max())).astype(int))
+    size = abs(d.sum()) - 1e-9 * np.abs(d).sum()  # sums in another order differ in their last bits
     first, second = (_signed_sums(half) for half in (d[: n // 2], d[n // 2 :]))
     second.sort()
     above = len(second) - np.searchsorted(second, size - first, side="left")
@@ -121,54 +162,78 @@ def _signed_sums(d: np.ndarray) -> np.ndarray:
     return sums
 
 
-def compare_unpaired(a: ArrayLike, b: ArrayLike) -> Comparison:
-    """Compare two recipes that share no seeds.
+def _flips_on_a_grid(steps: np.ndarray) -> float:
+    """The same of whole numbers: the distribution of the sum, one pair after the other."""
+    reach = int(np.abs(steps).sum())
+    chance = np.zeros(2 * reach + 1)  # of each sum from -reach to reach
+    chance[reach] = 1.0
+    for step in np.abs(steps):
+        moved = np.zeros_like(chance)
+        moved[step:] += 0.5 * chance[: len(chance) - step]
+        moved[: len(chance) - step] += 0.5 * chance[step:]
+        chance = moved
+    size = abs(int(steps.sum()))
+    tails = chance[: reach - size + 1].sum() + chance[reach + size :].sum()
+    return min(1.0, float(tails))
 
-    The p-value is that of the permutation test of the difference of means, over all divisions into
-    two groups or 20,000 of them; the interval is Welch's; the effect is Cohen's d with the pooled
-    standard deviation.
-    """
-    from scipy import stats
 
-    a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+def _unpaired(a: np.ndarray, b: np.ndarray) -> Comparison:
     n, m = len(a), len(b)
-    all_of_them = math.comb(n + m, n)
-    p = math.nan
-    low = high = effect = math.nan
-    if min(n, m) > 1:
-        p = float(
-            stats.permutation_test(
-                (a, b),
-                lambda x, y, axis: x.mean(axis) - y.mean(axis),
-                n_resamples=math.inf if all_of_them <= _GROUPED else _SAMPLED,
-                vectorized=True,
-                batch=10_000,
-                rng=np.random.default_rng(0),
-            ).pvalue
-        )
-        low, high = welch(a, b)
-        pooled = math.sqrt(((n - 1) * a.var(ddof=1) + (m - 1) * b.var(ddof=1)) / (n + m - 2))
-        effect = _ratio(a.mean() - b.mean(), pooled)
-    both = 1 if n != m else 2  # of equal groups, the mirror image is as extreme
-    least = both / all_of_them if all_of_them <= _GROUPED else 1 / (_SAMPLED + 1)
     difference = float(a.mean() - b.mean()) if min(n, m) else math.nan
-    return Comparison((n, m), False, difference, low, high, p, least, effect)
+    if min(n, m) < 2:
+        nan = math.nan
+        return Comparison((n, m), False, difference, nan, nan, nan, 1.0, nan, nan)
+    error, freedom = _welch(a, b)
+    half = special.stdtrit(freedom, 1 - ALPHA / 2) * error if error else 0.0
+    pooled = ((n - 1) * _spread(a) ** 2 + (m - 1) * _spread(b) ** 2) / (n + m - 2)
+    effect = _ratio(difference, math.sqrt(pooled))
+    p = 2 * special.stdtr(freedom, -abs(_ratio(difference, error)))
+    least, divisions = 0.0, math.comb(n + m, n)
+    if divisions <= _DIVISIONS:
+        p = max(p, _divided(np.concatenate([a, b]), n))
+        least = (2 if n == m else 1) / divisions  # of equal groups, the mirror image is as extreme
+    return Comparison(
+        (n, m), False, difference, difference - half, difference + half, float(p), least, effect,
+        effect,
+    )  # fmt: skip
 
 
-def welch(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
-    """95 % confidence interval of a difference of means whose variances may differ (Welch 1947)."""
-    from scipy import stats
-
-    if not (a.std() or b.std()):
-        return (float(a.mean() - b.mean()),) * 2
-    found = stats.ttest_ind(a, b, equal_var=False).confidence_interval(1 - ALPHA)
-    return float(found.low), float(found.high)
+def _welch(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    """The standard error of a difference of means whose variances may differ, and its degrees of
+    freedom (Welch 1947)."""
+    u, v = _spread(a) ** 2 / len(a), _spread(b) ** 2 / len(b)
+    down = u**2 / (len(a) - 1) + v**2 / (len(b) - 1)
+    return math.sqrt(u + v), (u + v) ** 2 / down if down else len(a) + len(b) - 2.0
 
 
-def _ratio(difference: float, spread: float) -> float:
-    if spread:
-        return float(difference / spread)
-    return math.copysign(math.inf, difference) if difference else 0.0
+def _divided(x: np.ndarray, n: int) -> float:
+    """The share of all divisions into n numbers and the rest whose means are as far apart as those
+    of the first n and the rest."""
+    chosen = np.array(list(itertools.combinations(range(len(x)), n)))  # (divisions, n)
+    apart = np.abs(x[chosen].mean(1) - x.mean())  # as far as the means, up to a factor
+    return float((apart >= apart[0] - 1e-12 * np.abs(x).max()).mean())
+
+
+def student(a: Group, b: Group) -> float:
+    """p-value of Student's t-test of two groups: in pairs where they are partners, else Welch's;
+    NaN where one has fewer than two numbers.
+
+    Numbers without any spread, as coarse metrics have by chance, would give p = 0; there it is the
+    smallest that a permutation test of so many numbers could give.
+    """
+    if min(len(a), len(b)) < 2:
+        return math.nan
+    if seeds := partners(a, b):
+        d = _differences(a, b, seeds)
+        n, difference = len(d), d.mean()
+        error, freedom, least = _spread(d) / math.sqrt(n), n - 1.0, 2.0 ** (1 - n)
+    else:
+        x, y = _array(a), _array(b)
+        (error, freedom), difference = _welch(x, y), x.mean() - y.mean()
+        least = 2 / math.comb(len(x) + len(y), len(x))
+    if error == 0:
+        return 1.0 if difference == 0 else least
+    return float(2 * special.stdtr(freedom, -abs(difference / error)))
 
 
 def holm(p: Sequence[float], count: int | None = None) -> list[float]:
@@ -187,116 +252,99 @@ def holm(p: Sequence[float], count: int | None = None) -> list[float]:
     return corrected
 
 
+def seeds_able(paired: bool, tests: int = 1) -> int:
+    """How many seeds each recipe needs for a permutation test to find anything at all.
+
+    >>> seeds_able(True), seeds_able(False)
+    (6, 4)
+    """
+    n = 2
+    while (2.0 ** (1 - n) if paired else 2 / math.comb(2 * n, n)) > ALPHA / tests:
+        n += 1
+    return n
+
+
 def seeds_needed(comparison: Comparison, tests: int = 1) -> int | None:
-    """How many seeds each recipe would need for the difference seen here, were it real, to be found
-    in four of five tries; None where more than 1,000 would not do.
+    """How many seeds each recipe would need for a difference as large as this one to be found in
+    four of five tries; None where more than 1,000 would not do.
 
     By the power of Student's test (noncentral t, Cohen 1988) at 5 % over the number of `tests`, and
-    no fewer than the exact test can tell anything of.
+    no fewer than `seeds_able`.
     """
-    alpha, effect = ALPHA / tests, abs(comparison.effect)
-    least = 2
-    while _least_p(least, comparison.paired) > alpha:
-        least += 1
-    if math.isnan(effect) or effect == 0:
+    alpha, shift = ALPHA / tests, abs(comparison.shift)
+    least = seeds_able(comparison.paired, tests)
+    if math.isnan(shift) or shift == 0:
         return None
-    if math.isinf(effect):
+    if math.isinf(shift):
         return least
 
     def found(n: int) -> bool:
         freedom = n - 1 if comparison.paired else 2 * n - 2
-        shift = effect * math.sqrt(n if comparison.paired else n / 2)
+        moved = shift * math.sqrt(n if comparison.paired else n / 2)
         critical = special.stdtrit(freedom, 1 - alpha / 2)
-        return 1 - special.nctdtr(freedom, shift, critical) >= POWER
+        missed = special.nctdtr(freedom, moved, critical)
+        # Far out the series for the noncentral t gives up; there the answer is plain.
+        return moved > critical if math.isnan(missed) else 1 - missed >= POWER
 
     n = bisect.bisect_left(range(MOST + 1), True, lo=least, key=found)
     return n if n <= MOST else None
 
 
-def _least_p(n: int, paired: bool) -> float:
-    """The smallest p-value that n seeds of each recipe can give."""
-    return 2.0 ** (1 - n) if paired else 2 / math.comb(2 * n, n)
+# ---------------------------------------------------------------- many groups
 
 
-# ---------------------------------------------------------------- many recipes
-
-
-def student(a: dict[int, float], b: dict[int, float]) -> float:
-    """p-value of Student's test of two groups, maps seed -> number: in pairs if they have all seeds
-    in common, else Welch's; NaN where one has fewer than two numbers.
-
-    Numbers without any spread, as coarse metrics have by chance, would give p = 0; there it is the
-    smallest that a permutation test of so many numbers could give.
-    """
-    if min(len(a), len(b)) < 2:
-        return math.nan
-    paired = a.keys() == b.keys()
-    if paired:
-        d = np.array([a[seed] - b[seed] for seed in a])
-        error, freedom, difference = d.std(ddof=1) / math.sqrt(len(d)), len(d) - 1, d.mean()
-    else:
-        x, y = (np.fromiter(group.values(), float) for group in (a, b))
-        u, v = x.var(ddof=1) / len(x), y.var(ddof=1) / len(y)
-        error, difference = math.sqrt(u + v), x.mean() - y.mean()
-        spread = u**2 / (len(x) - 1) + v**2 / (len(y) - 1)
-        freedom = (u + v) ** 2 / spread if spread else len(x) + len(y) - 2
-    if error == 0:
-        return 1.0 if difference == 0 else _least_p(min(len(a), len(b)), paired)
-    return float(2 * special.stdtr(freedom, -abs(difference / error)))
-
-
-def ranks(groups: Sequence[dict[int, float]]) -> list[int]:
-    """Competition ranks of groups (seed -> number) that come best first: those that cannot be told
-    apart from the first of their rank share it, as in 1 1 1 4.
+def ranks(groups: Sequence[Group]) -> list[int | None]:
+    """Competition ranks of groups that come best first: those that cannot be told apart from the
+    first of their rank share it, as in 1 1 1 4.
 
     Told apart is what Student's test does at 5 %, corrected for all pairs of groups by Bonferroni,
     since which are compared is only known from the numbers. A group of fewer than two numbers
-    cannot be tested, and shares the rank of those above it.
+    cannot be tested, and has no rank.
 
     >>> ranks([{0: 1.0, 1: 1.1, 2: 0.9}, {0: 1.0, 1: 1.0, 2: 0.9}, {0: 0.1, 1: 0.2, 2: 0.0}])
     [1, 1, 3]
     """
-    count = max(1, len(groups) * (len(groups) - 1) // 2)
-    ranked: list[int] = []
-    first = 0
-    for i, group in enumerate(groups):
-        if ranked and student(groups[first], group) * count <= ALPHA:
-            first = i
-        ranked.append(first + 1)
+    able = [i for i, group in enumerate(groups) if len(group) > 1]
+    count = max(1, math.comb(len(able), 2))
+    ranked: list[int | None] = [None] * len(groups)
+    first = None
+    for place, i in enumerate(able):
+        if first is None or student(groups[first], groups[i]) * count <= ALPHA:
+            first, rank = i, place + 1
+        ranked[i] = rank
     return ranked
 
 
-def chances_of_best(groups: Sequence[dict[int, float]], higher: bool) -> list[float]:
+def chances_of_best(groups: Sequence[Group], higher: bool) -> list[float]:
     """How probable it is that each group's true mean is the best of all, given its numbers.
 
-    20,000 draws from the posterior of the means of normal numbers with unknown variances and
-    nothing known before (Student's t; Gelman et al. 2013, 3.2). Where all groups have the same
-    seeds, what a seed adds to all of them is taken out first. NaN for groups of fewer than two.
+    20,000 draws from the posterior of the means of normal numbers with unknown spreads and nothing
+    known before (Student's t; Gelman et al. 2013, 3.2). A seed's part in a mean is drawn once for
+    all groups that have it, so that what a seed does to several takes none of their order: of two
+    groups with the same seeds, the difference has Student's t distribution of their pairs. NaN for
+    groups of fewer than two.
     """
     able = [i for i, group in enumerate(groups) if len(group) > 1]
     chances = [math.nan] * len(groups)
     if not able:
         return chances
     random = np.random.default_rng(0)
-    arrays = [np.fromiter(groups[i].values(), float) for i in able]
-    means = np.array([a.mean() for a in arrays])
-    sizes = np.array([len(a) for a in arrays])
-    freedom = np.broadcast_to(sizes - 1, (_SAMPLED, len(able)))
-    if len(able) > 1 and len({frozenset(groups[i]) for i in able}) == 1:
-        seeds = list(groups[able[0]])
-        x = np.array([[groups[i][seed] for seed in seeds] for i in able])  # (G, S)
-        arrays = list((x - x.mean(0)) * math.sqrt(len(able) / (len(able) - 1)))
-        # One draw of the spread for all: the difference of two is then Student's own.
-        scale = random.chisquare(len(seeds) - 1, (_SAMPLED, 1))
-    else:
-        scale = random.chisquare(freedom)
-    error = np.array([a.std(ddof=1) for a in arrays]) / np.sqrt(sizes)
-    normal = random.standard_normal((_SAMPLED, len(able)))
-    draws = means + error * normal * np.sqrt(freedom / scale)  # (draws, G)
-    best = (draws == (draws.max(1) if higher else draws.min(1))[:, None]).astype(float)
-    shares = (best / best.sum(1, keepdims=True)).mean(0)
-    for i, share in zip(able, shares.tolist(), strict=True):
-        chances[i] = share
+    seeds = sorted({seed for i in able for seed in groups[i]})
+    normal = dict(zip(seeds, random.standard_normal((len(seeds), _DRAWS)), strict=True))
+    spread: dict[frozenset[int], np.ndarray] = {}  # of the same seeds, one draw
+    best, leader = np.full(_DRAWS, -math.inf), np.zeros(_DRAWS, int)
+    for place, i in enumerate(able):
+        group, n = groups[i], len(groups[i])
+        if (key := frozenset(group)) not in spread:
+            spread[key] = np.sqrt((n - 1) / random.chisquare(n - 1, _DRAWS))
+        mean = sum(group.values()) / n
+        drawn = sum((value - mean) * normal[seed] for seed, value in group.items())
+        means = mean + drawn * spread[key] / math.sqrt(n * (n - 1))
+        means = means if higher else -means
+        leader[means > best] = place
+        best = np.maximum(best, means)
+    for place, i in enumerate(able):
+        chances[i] = float((leader == place).mean())
     return chances
 
 
@@ -312,9 +360,14 @@ class Effect(NamedTuple):
 
 class Effects(NamedTuple):
     choices: dict[str, Effect]  # the one that matters most first
-    together: float  # share that combinations of choices explain beyond each by itself
-    chance: float  # share that is left: seeds
+    tied: list[str]  # choices that cannot be told from others they go together with: no levels
+    shared: float  # share that belongs to several choices, as they go together
+    together: float  # share that combinations of choices explain beyond each; NaN without seeds
+    chance: float  # share within the same choices: seeds; NaN without
     n: int
+
+
+NOT_THERE = "–"  # the level of a setting that a run does not have
 
 
 def effects(choices: dict[str, Sequence[str]], values: ArrayLike) -> Effects:
@@ -324,7 +377,8 @@ def effects(choices: dict[str, Sequence[str]], values: ArrayLike) -> Effects:
     by where a choice is left out of the additive model. What as many meaningless levels would
     explain by chance is taken off (ε², Kelley 1935), so that a choice that does nothing gets about
     0. A level's effect is its coefficient in the additive model, coded so that the mean over the
-    levels of a choice is 0; its interval is Student's with the residuals of that model.
+    levels of a choice is 0; its interval is Student's with the residuals of that model. A setting
+    that only some runs have (`optimizer.momentum`) has effects among those.
 
     >>> effects({"act": ["a", "a", "b", "b"]}, [0, 2, 4, 6]).choices["act"].levels["b"]
     (2.0, 3.04..., 2)
@@ -342,13 +396,11 @@ def effects(choices: dict[str, Sequence[str]], values: ArrayLike) -> Effects:
 
     total, _ = fitted([])
     additive, rank = fitted([coded[name][0] for name in names])
-    cells = list(zip(*(choices[name] for name in names), strict=True))
-    within = sum(
-        float(((y[rows] - y[rows].mean()) ** 2).sum())
-        for cell in dict.fromkeys(cells)
-        if (rows := [i for i, other in enumerate(cells) if other == cell])
-    )
-    free = len(y) - len(set(cells))
+    cells: dict[tuple[str, ...], list[int]] = {}
+    for i, cell in enumerate(zip(*(choices[name] for name in names), strict=True)):
+        cells.setdefault(cell, []).append(i)
+    within = sum(float(((y[rows] - y[rows].mean()) ** 2).sum()) for rows in cells.values())
+    free = len(y) - len(cells)
     # Without seeds there is nothing but the combinations to tell chance from.
     noise = within / free if free else additive / max(1, len(y) - rank)
 
@@ -359,40 +411,36 @@ def effects(choices: dict[str, Sequence[str]], values: ArrayLike) -> Effects:
     solution = np.linalg.lstsq(x, y, rcond=None)[0]
     spread = additive / max(1, len(y) - rank) * np.linalg.pinv(x.T @ x)
     critical = special.stdtrit(max(1, len(y) - rank), 1 - ALPHA / 2) if len(y) > rank else math.nan
-    found, start = {}, 1
+    found, tied, start = {}, [], 1
     for name in names:
         columns, levels = coded[name]
         squares, smaller = fitted([coded[other][0] for other in names if other != name])
-        codes = np.vstack([np.eye(columns.shape[1]), -np.ones(columns.shape[1])])  # (levels, k-1)
         part = slice(start, start + columns.shape[1])
-        means = codes @ solution[part]
-        halves = critical * np.sqrt(np.einsum("lk,kj,lj->l", codes, spread[part, part], codes))
-        counts = [sum(level == other for other in choices[name]) for level in levels]
-        found[name] = Effect(
-            share(squares - additive, rank - smaller),
-            {
-                level: (float(mean), float(half), count)
-                for level, mean, half, count in zip(levels, means, halves, counts, strict=True)
-            },
-        )
-        start = part.stop
+        start, means = part.stop, {}
+        if rank - smaller < columns.shape[1]:
+            tied.append(name)
+        else:
+            codes = np.vstack([np.eye(len(levels) - 1), -np.ones(len(levels) - 1)])
+            halves = critical * np.sqrt(np.einsum("lk,kj,lj->l", codes, spread[part, part], codes))
+            effect = (codes @ solution[part]).tolist()
+            counts = [sum(level == other for other in choices[name]) for level in levels]
+            means = dict(
+                zip(levels, zip(effect, halves.tolist(), counts, strict=True), strict=True)
+            )
+        found[name] = Effect(share(squares - additive, rank - smaller), means)
     ordered = dict(sorted(found.items(), key=lambda item: -item[1].share))
-    together = share(additive - within, len(set(cells)) - rank) if free else math.nan
-    rest = [s for s in (*(e.share for e in ordered.values()), together) if not math.isnan(s)]
-    return Effects(ordered, together, max(0.0, 1 - sum(rest)), len(y))
+    together = share(additive - within, len(cells) - rank) if free else math.nan
+    explained = share(total - additive, rank - 1) - sum(e.share for e in ordered.values())
+    chance = max(0.0, 1 - share(total - within, len(cells) - 1)) if free else math.nan
+    return Effects(ordered, tied, max(0.0, explained), together, chance, len(y))
 
 
 def _sum_coded(levels: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    """Columns (N, k - 1) of a choice of k levels, each 1 for its own and -1 for the last; and the
-    levels in their order."""
-    names = list(dict.fromkeys(levels))
-    codes = np.vstack([np.eye(len(names) - 1), -np.ones(len(names) - 1)])
-    return codes[[names.index(level) for level in levels]], names
-
-
-def all_combinations(choices: dict[str, Sequence[str]]) -> bool:
-    """Whether every combination of the levels was run, and equally often."""
-    cells = list(zip(*choices.values(), strict=True))
-    counts = {cell: cells.count(cell) for cell in set(cells)}
-    grid = set(product(*(set(levels) for levels in choices.values())))
-    return counts.keys() == grid and len(set(counts.values())) == 1
+    """Columns (N, k - 1) of a choice of k levels, each 1 for its own and -1 for the last, and 0
+    where there is none; and the levels in their order."""
+    names = [name for name in dict.fromkeys(levels) if name != NOT_THERE]
+    if len(names) < 2:  # whether it is there at all is the choice
+        names = list(dict.fromkeys(levels))
+    codes = np.vstack([np.eye(len(names) - 1), -np.ones(len(names) - 1), np.zeros(len(names) - 1)])
+    places = {name: place for place, name in enumerate(names)}
+    return codes[[places.get(level, len(names)) for level in levels]], names

@@ -1,4 +1,4 @@
-"""What runs have left: table, compare, effects, plot, report."""
+"""What runs have left, or are leaving: table, compare, effects, plot, report, watch."""
 
 import json
 import webbrowser
@@ -156,6 +156,22 @@ def report(arguments: list[str]) -> int:
     print(output)
     if "--open" in options:
         webbrowser.open(output.resolve().as_uri())
+    return 0
+
+
+def watch(arguments: list[str]) -> int:
+    """`trainlab watch`: a sweep that another process is at, until it ends or Ctrl-C."""
+    usage = "watch [FOLDER] [--once]; FOLDER is a study's folder"
+    folders, options = parsed(arguments, usage, (), ("--once",))
+    if len(folders) > 1:
+        raise UserError(f"Usage: trainlab {usage}")
+    try:
+        from trainlab.watch import frame, picture
+
+        study = frame.newest(Path(folders[0] if folders else "outputs"))
+        picture.watch(study, stdout(), "--once" in options)
+    except KeyboardInterrupt:  # how one leaves; the sweep goes on
+        pass
     return 0
 
 
