@@ -274,6 +274,7 @@ BAD = [
     (["search=tpe", LR, "search.metric=test_accuracy"], "Use val_accuracy"),
     (["search=tpe", LR, "search.halving=hyperband", "epochs=range(1,5)"], "shares out the epochs"),
     (["search=tpe", "epochs=range(5,5)"], "empty"),
+    (["-m", "epochs=range(5,5)"], "empty"),
     (["search=tpe", LR, "search.trials=1,2"], "cannot be searched"),
     (["-m", "search=random,tpe", LR], "search=random,tpe: the search itself"),
     (["search=tpe", LR, "study=a,b"], "trainlab: study=a,b: study decides nothing"),

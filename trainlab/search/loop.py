@@ -214,8 +214,7 @@ class Search:
             scores = [returned(job) for job in self.launch(jobs, initial_job_idx=self.launched)]
             self.launched += len(jobs)
             states = {score.status for score in scores if score is not None}
-            planned = self.config["dry_run"] and None in scores
-            if not states or "stopped" in states or planned:
+            if not states or "stopped" in states or (self.config["dry_run"] and None in scores):
                 raise _Ended
             if "busy" not in states:
                 return scores

@@ -219,7 +219,7 @@ def write(found: Found) -> None:
     rows = []
     for trial in found.trials:
         noted = facts(trial)
-        typed = found.space.typed_values(trial.params) if trial.params else {}
+        typed = found.space.typed_values(trial.params)
         rows.append(
             {"trial": trial.number, "state": noted.get("state", "running")}
             | {name.lstrip("+"): typed.get(name, "") for name in found.space.parameters}

@@ -29,21 +29,20 @@ class Space(NamedTuple):
     parameters: "dict[str, BaseDistribution]"
     typed: dict[str, str]  # parameter -> its sweep as typed
     seeds: list[str]  # overrides; empty where nothing is said of seeds
+    foreign: dict[str, set[str]]  # choice as typed -> settings that do not apply to it
 
     def typed_values(self, values: dict[str, Any]) -> dict[str, str]:
-        """A trial's parameters as they are typed, those that apply to it."""
-        typed = {name: text(d, values[name]) for name, d in self.parameters.items()}
-        there = self._applying([f"{name}={value}" for name, value in typed.items()])
+        """A trial's parameters as they are typed, those that are drawn and apply to it."""
+        there = applying(self._overrides(values), self.foreign)
         return dict(override.split("=", 1) for override in there)
 
     def job(self, values: dict[str, Any], *more: str) -> list[str]:
         """A trial's overrides."""
-        typed = (f"{name}={value}" for name, value in self.typed_values(values).items())
-        return self._applying([*self.fixed, *typed, *more])
+        return applying([*self.fixed, *self._overrides(values), *more], self.foreign)
 
-    def _applying(self, job: list[str]) -> list[str]:
-        choices = {name: getattr(d, "choices", ()) for name, d in self.parameters.items()}
-        return applying(job, foreign(choices))
+    def _overrides(self, values: dict[str, Any]) -> list[str]:
+        found = ((name, d) for name, d in self.parameters.items() if name in values)
+        return [f"{name}={text(d, values[name])}" for name, d in found]
 
     def corners(self) -> list[list[str]]:
         """Jobs among which every choice, beginning and end of an interval is: what is wrong with a
@@ -109,7 +108,8 @@ def read(overrides: "Sequence[Override]", seeds: int, varied: bool = True) -> Sp
             "There is nothing to search: no parameter has more than one value. Say what may vary, "
             "as in 'optimizer.lr=tag(log,interval(1e-4,1e-1))' 'act=choice(relu,gelu)'."
         )
-    return Space(fixed, parameters, typed, _seeds(seed, seeds))
+    choices = {name: getattr(d, "choices", ()) for name, d in parameters.items()}
+    return Space(fixed, parameters, typed, _seeds(seed, seeds), foreign(choices))
 
 
 def enumerable(overrides: "Sequence[Override]", config: Any, grid: bool) -> "list[Override]":
@@ -139,7 +139,7 @@ def enumerable(overrides: "Sequence[Override]", config: Any, grid: bool) -> "lis
                 "search=grid tries all combinations."
             )
         if override.is_range_sweep():
-            listed[key] = [str(_rounded(value)) for value in override.sweep_iterator()]
+            listed[key] = [str(value) for value in _range(override)]
     seeds = _seeds(latest.get("seed"), settings.seeds if grid else 1)
     if seeds:
         listed["seed"] = [text.partition("=")[2] for text in seeds]
@@ -214,10 +214,8 @@ def _distribution(key: str, override: "Override") -> "BaseDistribution":
         whole = isinstance(low, int) and isinstance(high, int)
         return (IntDistribution if whole else FloatDistribution)(low, high, log=log)
     if override.is_range_sweep():
-        values = sorted(sweep.range())
-        if not values:
-            raise UserError(f"{typed} is empty: a range ends before its last number.")
-        low, high, step = (_rounded(v) for v in (values[0], values[-1], abs(sweep.step)))
+        values, step = sorted(_range(override)), _rounded(abs(sweep.step))
+        low, high = values[0], values[-1]
         _refuse_log(typed, log, low)
         if log and step != 1:
             raise UserError(f"{typed}: a logarithmic range has no step. Use an interval or choice.")
@@ -228,6 +226,14 @@ def _distribution(key: str, override: "Override") -> "BaseDistribution":
     if not choices:
         raise UserError(f"{typed} has nothing to choose from.")
     return CategoricalDistribution(choices)
+
+
+def _range(override: "Override") -> list[float]:
+    """The numbers of a range, in their order."""
+    values = [_rounded(value) for value in override.sweep_iterator()]
+    if not values:
+        raise UserError(f"{override.input_line} is empty: a range ends before its last number.")
+    return values
 
 
 def _rounded(value: float) -> float:

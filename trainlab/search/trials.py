@@ -86,14 +86,12 @@ class Trials:
             if first is None:
                 first = len(self.all())
                 wanted = min(size(first), most - first)
-            mine = [t for t in self.all() if t.user_attrs.get("batch") == [first, wanted]]
-            for _ in range(wanted - len(mine)):  # all noted before the first is asked for
-                self.study.enqueue_trial({}, {"owner": self.id, "batch": [first, wanted]})
-            mine = [t for t in self.all() if t.user_attrs.get("batch") == [first, wanted]]
-            for trial in mine:
+            batch = [first, wanted]
+            for _ in range(wanted - len(self._of(batch))):  # all noted before the first is asked
+                self.study.enqueue_trial({}, {"owner": self.id, "batch": batch})
+            for trial in self._of(batch):
                 self._ask(trial)
-            numbers = {trial.number for trial in mine}
-            return [t for t in self.all() if t.number in numbers]
+            return self._of(batch)
 
     def tell(
         self,
@@ -122,6 +120,9 @@ class Trials:
                 self.study.tell(trial.number, value)
 
     # ------------------------------------------------------------ asking
+
+    def _of(self, batch: list[int]) -> "list[FrozenTrial]":
+        return [trial for trial in self.all() if trial.user_attrs.get("batch") == batch]
 
     def _ask(self, trial: "FrozenTrial") -> None:
         """Draw a trial's parameters, all or those that a dead process did not come to."""
@@ -192,7 +193,8 @@ class Trials:
         """Where the trials are; None for a server, or for what ends with the command."""
         if self.kind in ("sqlite", "journal"):
             return self.folder / f"{self.name}.{'db' if self.kind == 'sqlite' else 'journal'}"
-        return Path(self.kind.partition(":///")[2]) if self.kind.startswith("sqlite:///") else None
+        path = self.kind.partition("?")[0].removeprefix("sqlite:///")
+        return Path(path) if self.kind.startswith("sqlite:///") else None
 
     @property
     def _note(self) -> Path:
@@ -205,7 +207,7 @@ class Trials:
             write_atomically(self._note, lambda beside: beside.write_text(text, encoding="utf-8"))
 
     def _begin(self, facts: Mapping[str, Any], trials: "Sequence[FrozenTrial]" = ()) -> "Study":
-        """The study in the storage, which a new one with these facts and trials may have to be."""
+        """The study that is in the storage; where there is none, one of these facts and trials."""
         import optuna
 
         study = optuna.create_study(
