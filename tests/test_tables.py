@@ -291,6 +291,16 @@ def test_ranks_are_shared_by_what_cannot_be_told_apart(leave, trainlab):
     assert "│    3 │ sgd" in shown
 
 
+def test_a_finished_run_without_its_number_is_counted(leave, trainlab):
+    leave("a", {"act": "relu"}, 0, val=0.9)
+    run = leave("a", {"act": "relu"}, 1, val=0.8)
+    result = json.loads((run / "result.json").read_text()) | {"val_accuracy": None}
+    (run / "result.json").write_text(json.dumps(result))
+    (summary,) = recipes.summaries(runs.find_runs("outputs").runs)
+    assert summary.recipes[0].not_done == {"without val_accuracy": 1}
+    assert "1 without" in trainlab("table").out
+
+
 def test_by_pools_and_says_so(leave, trainlab):
     grid(
         leave,

@@ -65,8 +65,7 @@ class Summary(NamedTuple):
 
 def metric_of(entry: Entry) -> str | None:
     """What a finished run is ranked by: validation accuracy, else R², …, else loss."""
-    known = (name for name in (*_RANKING, "val_loss") if entry.number(name) is not None)
-    return next(known, None)
+    return next((name for name in (*_RANKING, "val_loss") if name in entry.result), None)
 
 
 def summaries(
@@ -151,7 +150,11 @@ def _values(recipe: Recipe, key: str, metric: str) -> set[frozenset[str]]:
 
 
 def _recipe(settings: dict[str, str], members: list[Entry], metrics: Sequence[str]) -> Recipe:
-    ended = [entry.status for entry in members if entry.status != "done"]
+    ended = [
+        entry.status if entry.status != "done" else f"without {metrics[0]}"
+        for entry in members
+        if entry.status != "done" or entry.number(metrics[0]) is None
+    ]
     return Recipe(
         settings,
         {metric: by_seed(members, metric) for metric in metrics},
