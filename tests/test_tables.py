@@ -415,6 +415,15 @@ def test_compare_pairs_by_seed(leave, trainlab):
     assert found["versus"][0]["verdict"] == "better"
 
 
+def test_a_narrow_terminal_gets_a_paragraph_for_each(leave, trainlab, monkeypatch):
+    grid(leave, {("adam", "relu"): [0.9, 0.8, 0.7], ("sgd", "relu"): [0.5, 0.4, 0.31]})
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "60")
+    shown = trainlab("compare").out
+    assert "adam less sgd: +0.3967" in shown
+    assert "better in 3 of 3" in " ".join(shown.split())
+
+
 def test_three_seeds_are_too_few_however_large_the_difference(leave, trainlab):
     grid(leave, {("adam", "relu"): [0.98, 0.97, 0.98], ("sgd", "relu"): [0.1, 0.1, 0.11]})
     answer = trainlab("compare", "outputs", "--json")

@@ -228,6 +228,7 @@ def _matched(sides: Sequence[Sequence[Entry]], metric: str) -> list[list[Entry]]
 
 def show(verdict: Verdict, console: "Console") -> None:
     """Both tables, and a line for each number in them."""
+    from rich.measure import Measurement
     from rich.table import Table
 
     table = Table("recipe", caption=_caption(verdict), caption_justify="left")
@@ -239,15 +240,24 @@ def show(verdict: Verdict, console: "Console") -> None:
         lost = str(standing.not_done or "")
         table.add_row(standing.name, mean, str(len(values)), lost, percent(standing.chance))
     console.print(table)
-    table = Table(f"{verdict.best} less", title_justify="left")
-    for name in ("difference", "95 % interval", "p", "p corrected", "d", "better in"):
-        table.add_column(name, justify="right", overflow="fold")
-    table.add_column("verdict", overflow="fold")
+    headings = ["difference", "95 % interval", "p", "p corrected", "d", "better in", "verdict"]
+    table = Table(f"{verdict.best} less")
+    for name in headings:
+        table.add_column(name, justify="left" if name == "verdict" else "right", no_wrap=True)
     for row in rows(verdict):
         table.add_row(*row)
-    console.print(table)
+    anywhere = console.options.update(max_width=1000)
+    if Measurement.get(console, anywhere, table).maximum <= console.width:
+        console.print(table)
+    else:  # a paragraph for each
+        for other, difference, *numbers, told in rows(verdict):
+            named = zip(headings[1:-1], numbers, strict=True)
+            rest = ", ".join(f"{name} {number}" for name, number in named)
+            console.print(f"{verdict.best} less {other}: {difference}", markup=False, style="bold")
+            console.print(f"  {rest}: {told}", markup=False)
+        console.print()
     for line in explained(verdict):
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, markup=False, soft_wrap=not console.is_terminal)
 
 
 def rows(verdict: Verdict) -> list[list[str]]:
