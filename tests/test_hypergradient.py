@@ -14,7 +14,7 @@ from trainlab.hypergradient import descend, learnt
 from trainlab.prepare import Sources
 
 SOURCES = Sources()
-H = 1e-6  # of a difference; adam's first steps g/|g| turn sharply where g is small
+H = 1e-5  # of a difference: adam's first steps g/|g| turn sharply where g is small
 SMALL = ["max_examples=150", "batch_size=16", "arch.hidden=[12,8]", "act=gelu"]
 IMAGES = [*SMALL[:2], "arch=cnn", "arch.channels=[3,4]", "arch.dense=8"]
 REFUSED = {"rprop", "lbfgs", "muon"}

@@ -348,6 +348,8 @@ class Terminal:
             [sys.executable, "-m", "trainlab", "watch", *arguments],
             stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
             env=os.environ | {"TERM": "xterm", "COLUMNS": "80", "LINES": "24"},
+            # Tests that run in the background of a shell inherit that Ctrl-C is ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
         os.close(slave)
         self.text = ""
