@@ -113,7 +113,7 @@ def test_nothing_in_it_comes_from_elsewhere_or_runs(sweep, trainlab):
 
 def test_pictures_of_searches_are_images(leave, trainlab):
     leave("a", {"act": "relu"}, val=0.9)
-    Path("outputs/a/search.csv").write_text("trial,state,act,val_accuracy\n0,done,relu,0.9\n")
+    Path("outputs/a/search.csv").write_text("trial,state,act,val_accuracy\n0,done,relu,0.9\n1,do")
     Path("outputs/a/search.svg").write_text(f"<svg>{EVIL}</svg>")
     assert trainlab("report", "outputs/a").code == 0
     text = Path("outputs/a/report.html").read_text(encoding="utf-8")

@@ -74,7 +74,11 @@ def _searches(folders: Sequence[Path]) -> list[dict[str, Any]]:
         found.append(
             {
                 "name": f"{path.parent.name}/{path.stem}",
-                "grid": Grid(headings, [[_short(text) for text in row] for row in rows]),
+                # A line that was cut off is left out.
+                "grid": Grid(
+                    headings,
+                    [list(map(_short, row)) for row in rows if len(row) == len(headings)],
+                ),
                 "picture": content and f"data:image/svg+xml;base64,{content}",
             }
         )
