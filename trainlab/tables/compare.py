@@ -183,7 +183,7 @@ def _check(recipes: Sequence[Contestant]) -> None:
     seen: dict[Path, str] = {}
     for recipe in recipes:
         for entry in recipe.runs:
-            other = seen.setdefault(entry.folder, recipe.name)
+            other = seen.setdefault(entry.folder.resolve(), recipe.name)
             if other != recipe.name:
                 raise UserError(
                     f"{other} and {recipe.name} have runs in common, as {entry.folder}: a recipe "
