@@ -27,11 +27,11 @@ def table(arguments: list[str]) -> int:
     from trainlab.tables import forms, recipes
 
     flags = tuple(f"--{form}" for form in (*forms.RUNS, *forms.RECIPES))
-    folders, options = parsed(arguments, usage, (*_FILTERS, "-o", "--output"), flags)
+    folders, options = parsed(arguments, usage, (*_FILTERS, "--output"), flags)
     chosen = [flag.removeprefix("--") for flag in flags if flag in options]
     if len(chosen) > 1:
         raise UserError(f"--{chosen[0]} and --{chosen[1]} exclude each other.")
-    output = options.get("-o", options.get("--output"))
+    output = options.get("--output")
     form = chosen[0] if chosen else _form_of(output)
     found = runs_below(folders, options)
     by, metric = listed(options.get("--by")), options.get("--metric")
@@ -119,12 +119,12 @@ def plot(arguments: list[str]) -> int:
         "plot [FOLDERS] --kind curves|bars|heatmap|scatter|parallel [--x …] [--y …] "
         "[--by act,optimizer] [--metric val_loss] [--where …] [-o FILE.png|svg|pdf]"
     )
-    named = (*_FILTERS, "--kind", "--x", "--y", "-o", "--output")
+    named = (*_FILTERS, "--kind", "--x", "--y", "--output")
     folders, options = parsed(arguments, usage, named)
     from trainlab.pictures import style
 
     kind = options.get("--kind", "curves")
-    path = Path(options.get("-o", options.get("--output", f"{kind}.png")))
+    path = Path(options.get("--output", f"{kind}.png"))
     style.check(path)
     from trainlab.pictures.kinds import KINDS
     from trainlab.tables import recipes
@@ -153,7 +153,7 @@ def plot(arguments: list[str]) -> int:
 def report(arguments: list[str]) -> int:
     """`trainlab report`: one HTML page of some runs; or a study's write-up."""
     usage = "report [FOLDERS] [-o report.html] [--open]; or report --study NAME"
-    folders, options = parsed(arguments, usage, ("-o", "--output", "--study"), ("--open",))
+    folders, options = parsed(arguments, usage, ("--output", "--study"), ("--open",))
     if "--study" in options:
         if folders or len(options) > 1:
             raise UserError(f"A study's write-up has its own place. Usage: trainlab {usage}")
@@ -164,7 +164,7 @@ def report(arguments: list[str]) -> int:
     from trainlab.report import page
 
     paths = [Path(folder) for folder in folders or ["outputs"]]
-    output = Path(options.get("-o", options.get("--output", paths[0] / "report.html")))
+    output = Path(options.get("--output", paths[0] / "report.html"))
     if not output.parent.is_dir():
         raise UserError(f"There is no folder {output.parent} to write {output.name} to.")
     told = page.write(paths, output)
