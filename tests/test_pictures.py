@@ -168,6 +168,25 @@ def test_runs_of_one_seed_are_one_curve_and_unfinished_ones_none(study):
     assert curve.mean[2] == pytest.approx(np.mean(expected))
 
 
+def test_an_epoch_without_its_number_is_left_out(leave, trainlab):
+    run = leave("a", {"act": "relu"}, val=0.9)
+    (run / "metrics.csv").write_text("epoch,val_accuracy,seconds\n1,,\n2,0.8,0.2\n3,0.9,\n")
+    (summary,) = recipes.summaries(runs.find_runs("outputs").runs)
+    assert data.curve(summary.recipes[0], "val_accuracy", "seconds").x == [0.2]
+    for x in ("seconds", "epoch"):
+        assert trainlab("plot", "--x", x).code == 0
+
+
+def test_long_labels_of_a_heat_map_are_turned(leave):
+    for name in ("a_rather_long_name", "another_long_name"):
+        for act in ("relu", "gelu"):
+            leave("a", {"optimizer": name, "act": act}, val=0.9)
+    (summary,) = recipes.summaries(runs.find_runs("outputs").runs)
+    with style.styled(style.GREY):
+        assert kinds.heatmap(summary, "optimizer").axes[0].get_xticklabels()[0].get_rotation()
+        assert not kinds.heatmap(summary, "act").axes[0].get_xticklabels()[0].get_rotation()
+
+
 def test_one_seed_and_missing_numbers(leave):
     for act in ("relu", "gelu"):
         leave("a", {"act": act}, val=0.9, rows=epochs([0.3, math.nan, 0.1]))

@@ -136,7 +136,27 @@ def test_foreign_files_are_no_error(sweep, trainlab):
     (run / "env.json").write_text(json.dumps({"command": "trainlab train 'x"}))
     (sweep / "huge.csv").write_text("trial,state,x\n" + "x" * 200_000 + ",,\n")
     (sweep / "theirs.csv").write_bytes(b"\xff\xfe")
+    (sweep / "cut.csv").write_text("trial,state,x\n0,done,0.5\n1,don")
     assert trainlab("report", "outputs/a").code == 0
+
+
+def test_curves_that_cannot_be_drawn_are_told(mine, trainlab):
+    for file in Path("outputs/mine").glob("*/metrics.csv"):
+        file.write_text("a,b\n1,2\n")
+    assert trainlab("report", "outputs/mine").code == 0
+    text = Path("outputs/mine/report.html").read_text(encoding="utf-8")
+    assert "not drawn. metrics.csv has no val_accuracy." in text
+    assert trainlab("report", "--study", "mine").code == 0
+    assert "curves" not in mine.read_text()
+
+
+def test_searches_of_linked_studies_are_told_once(leave, trainlab, folder):
+    leave("a", {"act": "relu"}, val=0.9)
+    (folder / "outputs" / "a" / "search.csv").write_text("trial,state,act\n0,done,relu\n")
+    (folder / "links").mkdir()
+    (folder / "links" / "a").symlink_to(folder / "outputs" / "a")
+    assert trainlab("report", "links", "outputs", "./outputs/a", "-o", "all.html").code == 0
+    assert Path("all.html").read_text(encoding="utf-8").count("Search: a/search") == 1
 
 
 def test_what_is_left_out_is_said(leave, trainlab):
@@ -167,6 +187,8 @@ def test_runs_of_several_tasks_and_those_that_only_began(leave, trainlab):
 def test_where_it_cannot_be_written(sweep, trainlab):
     assert trainlab("report", "-o", "no/report.html").code == 2
     assert trainlab("report", "nowhere").code == 2
+    Path("taken.html").mkdir()
+    assert trainlab("report", "-o", "taken.html").err.endswith(": taken.html\n")
     assert "no option here" in trainlab("report", "--opne").err
 
 

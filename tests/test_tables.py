@@ -267,6 +267,34 @@ def test_conditions_that_cannot_be_met_or_read(leave, trainlab, text, told):
     assert told in answer.err
 
 
+def test_a_seed_that_is_a_truth_value_is_none(leave):
+    leave("a", {}, seed=True, val=0.9)
+    assert list(runs.find_runs("outputs").skipped.values()) == ["has no seed"]
+
+
+def test_quotes_in_conditions(leave, trainlab):
+    for seed, name in enumerate(("don't", "x,y", "z")):
+        leave("a", {"name": name}, seed, val=0.9)
+
+    def seeds(text):
+        found = where.matching(runs.find_runs("outputs").runs, text)
+        return [entry.config["seed"] for entry in found]
+
+    assert seeds('act==relu and name=="don\'t"') == [0]
+    assert seeds("name in 'x,y',z") == [1, 2]
+    told = trainlab("table", "--where", "act==relu and name==don't").err
+    assert "a quote that does not end" in told
+
+
+def test_a_condition_of_compare_is_no_option(leave, trainlab):
+    leave("a", {"optimizer": "adam"}, val=0.9)
+    for typed in ("optimizer=adam", "optimiser==adam"):
+        answer = trainlab("compare", typed, "optimizer==sgd")
+        assert answer.code == 2
+        assert typed in answer.err
+        assert "--where" not in answer.err
+
+
 # ---------------------------------------------------------------- recipes
 
 
@@ -322,6 +350,8 @@ def test_who_ranks_by_the_test_split_is_warned(leave, trainlab):
     assert "warning: ranked by test_accuracy" in answer.err
     assert "--metric val_accuracy" in answer.err
     assert answer.out.index("gelu") < answer.out.index("relu")
+    for verb in ("effects", "plot"):
+        assert "warning: ranked by" in trainlab(verb, "--metric", "test_accuracy").err
     plain = trainlab("table")
     assert not plain.err
     assert plain.out.index("relu") < plain.out.index("gelu")
@@ -377,6 +407,18 @@ def test_options_are_not_given_twice_but_conditions_are_joined(leave, trainlab):
     both = ("--where", "optimizer==adam", "--where", "act==relu", "--csv")
     assert len(trainlab("table", *both).out.splitlines()) == 2
     assert "--by is given twice" in trainlab("table", "--by", "act", "--by", "optimizer").err
+
+
+def test_json_has_none_in_lists_either(leave, trainlab):
+    leave("a", {"betas": [math.inf, 0.9]}, val=0.9)
+    leave("a", {"betas": [0.8, 0.9]}, val=0.8)
+    assert json.loads(trainlab("table", "--json").out)[0]["betas"] == [None, 0.9]
+
+
+def test_one_option_by_two_names_is_given_twice(leave, trainlab):
+    leave("a", {}, val=0.9)
+    answer = trainlab("table", "-o", "a.csv", "--output", "b.csv")
+    assert "--output is given twice" in answer.err
 
 
 def test_parquet(leave, trainlab, folder):

@@ -64,6 +64,10 @@ VERBS = {
 
 # Exit codes scripts rely on.
 FAILED, BAD_INPUT, DIVERGED, INTERRUPTED = 1, 2, 3, 130
+# Of a single run, by how it ended; FAILED for all else.
+_CODES = {
+    "done": 0, "paused": 0, "diverged": DIVERGED, "stopped": INTERRUPTED, "busy": BAD_INPUT,
+}  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -298,9 +302,7 @@ def _report(outcomes: Sequence["Outcome"], sweep: bool, failures: Sequence[Excep
                 f"{outcomes[0].status}: {outcomes[0].reason}", markup=False, soft_wrap=True
             )
         print(first.path)
-        codes = {"done": 0, "paused": 0, "diverged": DIVERGED, "stopped": INTERRUPTED}
-        codes["busy"] = BAD_INPUT
-        return codes.get(outcomes[0].status, FAILED)
+        return _CODES.get(outcomes[0].status, FAILED)
     if not quiet:
         _show_summaries(console, first.path.parent, {outcome.run.id for outcome in outcomes})
     return _ended(outcomes, ("failed", "diverged", "busy"), first.path.parent, failures)
@@ -333,6 +335,8 @@ def _ended(
     """The runs that ended so to stderr, the folder to stdout; the exit code."""
     from rich.console import Console
 
+    from trainlab.progress import count
+
     console = Console(stderr=True, highlight=False)
     for outcome in outcomes:
         if outcome.status in told:
@@ -351,8 +355,8 @@ def _ended(
         console.print("interrupted; the same command continues")
         return INTERRUPTED
     for reason in stopped:
-        left = sum(outcome.reason == reason for outcome in outcomes)
-        console.print(f"{left} runs {reason}; the same command trains them", markup=False)
+        left = [outcome for outcome in outcomes if outcome.reason == reason]
+        console.print(f"{count(left)} {reason}; the same command goes on", markup=False)
     return FAILED if failures or statuses & {"failed", "busy"} else 0
 
 

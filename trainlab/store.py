@@ -54,6 +54,10 @@ def write_atomically(path: Path, write: Callable[[Path], None], sync: bool = Tru
             with open(beside, "rb") as file:
                 os.fsync(file.fileno())
         os.replace(beside, path)
+    except OSError as error:
+        if error.filename == str(beside):  # which nobody asked for
+            error.filename = str(path)
+        raise
     finally:
         beside.unlink(missing_ok=True)
 

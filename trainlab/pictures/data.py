@@ -36,7 +36,7 @@ def curve(recipe: Recipe, metric: str, x: str = "epoch") -> Curve | None:
         if rows := read_metrics(entry.folder):
             of_seed.setdefault(entry.result["seed"], []).append(rows)
     series = [_averaged(runs) for runs in of_seed.values()]
-    columns = dict.fromkeys(name for rows in series for name in rows[0])
+    columns = dict.fromkeys(name for rows in series for row in rows for name in row)
     for name in (metric, x) if series else ():
         if name not in columns:
             known = [name for name in columns if name not in ("epoch", "step")]
@@ -49,12 +49,14 @@ def curve(recipe: Recipe, metric: str, x: str = "epoch") -> Curve | None:
     length = lengths[(len(lengths) - 1) // 2]
     means, halves, places = [], [], []
     for t in range(length):
-        there = [rows[t] for rows in series if t < len(rows)]
+        there = [rows[t] for rows in series if t < len(rows) and x in rows[t]]
+        if not there:
+            continue
         values = [row[metric] for row in there if np.isfinite(row.get(metric, np.nan))]
         mean, half = interval(values)
         means.append(mean)
         halves.append(half)
-        places.append(float(np.nanmean([row.get(x, np.nan) for row in there])))
+        places.append(float(np.mean([row[x] for row in there])))
     return Curve(recipe.name, places, np.array(means), np.array(halves), len(series))
 
 
@@ -64,7 +66,10 @@ def _averaged(runs: list[list[dict[str, float]]]) -> list[dict[str, float]]:
         return runs[0]
     epochs = [[rows[t] for rows in runs if t < len(rows)] for t in range(max(map(len, runs)))]
     return [
-        {name: float(np.mean([row[name] for row in rows if name in row])) for name in rows[0]}
+        {
+            name: float(np.mean([row[name] for row in rows if name in row]))
+            for name in dict.fromkeys(name for row in rows for name in row)
+        }
         for rows in epochs
     ]
 

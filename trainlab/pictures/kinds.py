@@ -113,7 +113,8 @@ def heatmap(summary: Summary, x: str | None = None, y: str | None = None) -> Fig
     image = axes.imshow(means, cmap=cmap, aspect="auto")
     if max(means.shape) <= _LEVELS:
         _numbers_in(axes, means, image)
-    turned = max(map(len, across[0])) * min(wide, _LEVELS) > 50
+    longest = max(map(len, across[0]))
+    turned = longest > 10 or longest * min(wide, _LEVELS) > 50
     across_ticks, down_ticks = _thinned(across[0]), _thinned(down[0])
     axes.set_xticks(*across_ticks, rotation=40 if turned else 0, ha="right" if turned else "center")
     axes.set_yticks(*down_ticks)

@@ -2,13 +2,14 @@
 
 import base64
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
 from markupsafe import Markup
 
+from trainlab.config import UserError
 from trainlab.report import story
 from trainlab.report.story import Grid, Part, Story
 from trainlab.store import write_atomically
@@ -48,16 +49,18 @@ def rendered(told: Story, folders: Sequence[Path] = ()) -> str:
         parts=[_part(part, number) for number, part in enumerate(told.parts)],
         runs=story.of_runs(told.runs[:_RUNS]),
         more=max(0, len(told.runs) - _RUNS),
-        searches=_searches(folders),
+        searches=_searches({*folders, *(run.folder.parent for run in told.runs)}),
         style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
         script=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
     )
 
 
-def _searches(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """What searches have left: <name>.csv, a row per trial, and <name>.svg."""
+def _searches(folders: Iterable[Path]) -> list[dict[str, Any]]:
+    """What searches have left in studies: <name>.csv, a row per trial, and <name>.svg. A line that
+    was cut off is left out."""
     found = []
-    for path in (file for folder in folders for file in sorted(folder.rglob("*.csv"))):
+    real = sorted({folder.resolve() for folder in folders})
+    for path in (file for folder in real for file in sorted(folder.glob("*.csv"))):
         if path.name in ("runs.csv", "metrics.csv", "steps.csv"):
             continue
         try:
@@ -66,19 +69,16 @@ def _searches(folders: Sequence[Path]) -> list[dict[str, Any]]:
                     continue
                 file.seek(0)
                 headings, *rows = csv.reader(file)
+            picture = path.with_suffix(".svg")
+            # As an image, in which nothing runs: the file may be anyone's.
+            content = base64.b64encode(picture.read_bytes()).decode() if picture.is_file() else ""
         except (OSError, ValueError, csv.Error):
             continue
-        picture = path.with_suffix(".svg")
-        # As an image, in which nothing runs: the file may be anyone's.
-        content = base64.b64encode(picture.read_bytes()).decode() if picture.is_file() else ""
+        whole = [row for row in rows if len(row) == len(headings)]
         found.append(
             {
                 "name": f"{path.parent.name}/{path.stem}",
-                # A line that was cut off is left out.
-                "grid": Grid(
-                    headings,
-                    [list(map(_short, row)) for row in rows if len(row) == len(headings)],
-                ),
+                "grid": Grid(headings, [[_short(text) for text in row] for row in whole]),
                 "picture": content and f"data:image/svg+xml;base64,{content}",
             }
         )
@@ -115,9 +115,12 @@ def _part(part: Part, number: int) -> dict[str, Any]:
     verdict = part.verdict
     pictures = []
     for picture in part.pictures:
-        with style.styled(style.GREY):
-            svg = style.as_svg(picture.draw(), f"p{number}-{picture.name}-")
-        pictures.append(Drawn(Markup(svg), picture.caption))
+        try:
+            with style.styled(style.GREY):
+                svg = style.as_svg(picture.draw(), f"p{number}-{picture.name}-")
+            pictures.append(Drawn(Markup(svg), picture.caption))
+        except UserError as error:  # of a metrics.csv that is damaged, or another program's
+            pictures.append(Drawn("", f"{picture.caption}: not drawn. {error}"))
     return {
         "metric": part.summary.metric,
         "recipes": story.of_recipes(part),

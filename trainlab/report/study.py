@@ -87,8 +87,11 @@ def _draw(told: Story, file: Path) -> list[tuple[Picture, str]]:
 
             suffix = f"-{number + 1}" if number else ""
             path = file.with_name(f"{file.stem}-{picture.name}{suffix}.svg")
-            with style.styled(style.ink(path)):
-                style.save(picture.draw(), path)
+            try:
+                with style.styled(style.ink(path)):
+                    style.save(picture.draw(), path)
+            except UserError:  # of a metrics.csv that is damaged, or another program's
+                continue
             drawn.append((picture, path.name))
     return drawn
 

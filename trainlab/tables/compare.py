@@ -1,7 +1,7 @@
 """Two recipes or more: is there a difference, how large is it, and how sure can one be?"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -84,12 +84,19 @@ def contestants(
     by: Sequence[str] | None = None,
     metric: str | None = None,
     where: str | None = None,
+    tell: Callable[[Mapping[Path, str]], None] = lambda skipped: None,
 ) -> list[Contestant]:
     """Each argument is a folder, or a filter of the runs below `folder`; a single folder, or none,
-    stands for all recipes in it."""
+    stands for all recipes in it. `tell` is told of files that could not be read."""
+
+    def runs_of(folders: Sequence[str]) -> list[Entry]:
+        found = read(folders, where)
+        tell(found.skipped)
+        return found.runs
+
     filters = [name for name in named if not Path(name).is_dir()]
     if len(named) < 2 and not filters:
-        found = summaries(read(named or [folder], where).runs, by, metric)
+        found = summaries(runs_of(named or [folder]), by, metric)
         if len(found) > 1:
             raise UserError(
                 f"These runs are of several tasks, with {' and '.join(s.metric for s in found)}. "
@@ -106,9 +113,9 @@ def contestants(
         return [Contestant(recipe.name, recipe.runs) for recipe in recipes]
     if by:
         raise UserError("--by divides one folder into recipes; several are recipes already.")
-    below = read([folder], where).runs if filters else []
+    below = runs_of([folder]) if filters else []
     return [
-        Contestant(name, matching(below, name) if name in filters else read([name], where).runs)
+        Contestant(name, matching(below, name) if name in filters else runs_of([name]))
         for name in named
     ]
 

@@ -248,14 +248,13 @@ def caption(summary: Summary) -> str:
     return "; ".join(parts)
 
 
-def ranked_by_test(summary: Summary) -> str | None:
+def ranked_by_test(metric: str) -> str | None:
     """The warning where recipes are chosen by the split that should judge the choice."""
-    if not summary.metric.startswith("test_"):
+    if not metric.startswith("test_"):
         return None
     return (
-        f"ranked by {summary.metric}: the best of several on the test split looks better than it "
-        f"is. Choose by --metric {counterpart(summary.metric)} and report {summary.metric} of the "
-        "one chosen."
+        f"ranked by {metric}: the best of several on the test split looks better than it is. "
+        f"Choose by --metric {counterpart(metric)} and report {metric} of the one chosen."
     )
 
 

@@ -76,7 +76,7 @@ def _problem(status: dict[str, Any]) -> str | None:
     config, typed = status.get("config"), status.get("overrides") or []
     if not isinstance(config, dict):
         return "has no config"
-    if not isinstance(config.get("seed"), int):
+    if type(config.get("seed")) is not int:  # true is one to isinstance
         return "has no seed"
     if not isinstance(typed, list) or not all(isinstance(text, str) for text in typed):
         return "has overrides that are no texts"
@@ -313,8 +313,16 @@ def _harmless(value: Any) -> Any:
 
 def as_json(table: Sequence[dict[str, Any]]) -> str:
     """A list of objects; what is not finite is null, for which JSON has no number."""
-    finite = [
-        {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
-        for row in table
-    ]
-    return json.dumps(finite, indent=1, allow_nan=False) + "\n"
+    return json.dumps(_finite(table), indent=1, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """
+    >>> _finite([{"betas": [math.inf, 0.9]}])
+    [{'betas': [None, 0.9]}]
+    """
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

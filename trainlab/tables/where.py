@@ -17,7 +17,8 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt, "<": operator.lt,
 }  # fmt: skip
 _CONDITION = re.compile(r"^\s*([\w./-]+)\s*(==|!=|>=|<=|>|<|\s+in\s+)\s*(.*?)\s*$", re.S)
-_OUTSIDE = r"(?=(?:[^'\"]*(['\"])[^'\"]*\1)*[^'\"]*$)"  # of quotes
+_QUOTED = r"""(?:'[^']*'|"[^"]*")"""
+_OUTSIDE = rf"""(?=(?:[^'"]|{_QUOTED})*$)"""  # of quotes
 _AND = re.compile(rf"(?:\s+and\s+|\s*&&?\s*){_OUTSIDE}")
 _OR = re.compile(rf"(?:\s+or\s+|\s*\|\|?\s*){_OUTSIDE}")
 
@@ -40,13 +41,15 @@ def conditions(text: str) -> list[Condition]:
     Condition(key='optimizer.lr', symbol='<', values=['0.1'])
     """
     found = []
+    if re.search("['\"]", re.sub(_QUOTED, "", text)):
+        raise UserError(f'{text!r} has a quote that does not end. Write name=="don\'t".')
     if _OR.search(text):
-        raise UserError(f"--where {text!r}: there is no `or`; one of several is: act in relu,gelu")
-    for part in _parts(text):
+        raise UserError(f"{text!r}: there is no `or`; one of several is: act in relu,gelu")
+    for part in _AND.split(text):
         match = _CONDITION.match(part)
         if not match or not match[3]:
             raise UserError(
-                f"Cannot read {part.strip()!r} in --where {text!r}. Conditions look like "
+                f"Cannot read {part.strip()!r} in {text!r}. Conditions look like "
                 "optimizer==adam, val_accuracy>=0.9, act in relu,gelu; `and` joins them."
             )
         key, symbol, value = match[1], match[2].strip(), match[3]
@@ -61,15 +64,6 @@ def conditions(text: str) -> list[Condition]:
             raise UserError(f"{part.strip()!r}: {symbol} is between numbers, and {value} is none.")
         found.append(Condition(key, symbol, [_unquoted(v.strip()) for v in values]))
     return found
-
-
-def _parts(text: str) -> list[str]:
-    """What stands between the `and`s."""
-    parts, start = [], 0
-    for match in _AND.finditer(text):
-        parts.append(text[start : match.start()])
-        start = match.end()
-    return [*parts, text[start:]]
 
 
 def _is_number(text: str) -> bool:
@@ -87,7 +81,7 @@ def matching(entries: Sequence[Entry], where: str) -> list[Entry]:
     for condition in wanted:
         if condition.key not in known:
             raise UserError(
-                f"--where {where!r}: no run has {condition.key}.{nearest(condition.key, known)}"
+                f"{where!r}: no run has {condition.key}.{nearest(condition.key, known)}"
             )
     return [entry for entry in entries if all(condition(entry) for condition in wanted)]
 
@@ -100,8 +94,9 @@ def value_of(entry: Entry, key: str) -> Any:
 
 
 def _listed(text: str) -> list[str]:
-    """Parts between commas that stand in no brackets: lists are values of one setting."""
-    return re.split(r",(?![^\[(]*[\])])", text.strip("()"))
+    """Parts between commas that stand in no brackets and quotes: lists are values of one
+    setting."""
+    return re.split(rf",(?![^\[(]*[\])]){_OUTSIDE}", text.strip("()"))
 
 
 def _unquoted(text: str) -> str:

@@ -17,7 +17,8 @@ from trainlab.config import UserError, nearest
 def parsed(
     arguments: Sequence[str], usage: str, named: Sequence[str] = (), flags: Sequence[str] = ()
 ) -> tuple[list[str], dict[str, str]]:
-    """Positional arguments, and `--name value` or `--flag`. Several --where are joined.
+    """Positional arguments, and `--name value` or `--flag`. Several --where are joined;
+    -o is short for --output.
 
     Raises UserError with the usage where another option is typed, or one has no value.
     """
@@ -27,6 +28,7 @@ def parsed(
     while rest:
         argument = rest.pop(0)
         name, is_joined, value = argument.partition("=")
+        name = "--output" if name == "-o" else name
         if name in flags and not is_joined:
             options[name] = ""
         elif name in named and (is_joined or rest):

@@ -10,7 +10,6 @@ from trainlab.config import UserError, nearest
 from trainlab.verbs import parsed, stdout
 
 if TYPE_CHECKING:
-    from trainlab.tables.recipes import Summary
     from trainlab.tables.runs import Found
 
 _FILTERS = ("--by", "--metric", "--where")
@@ -27,11 +26,11 @@ def table(arguments: list[str]) -> int:
     from trainlab.tables import forms, recipes
 
     flags = tuple(f"--{form}" for form in (*forms.RUNS, *forms.RECIPES))
-    folders, options = parsed(arguments, usage, (*_FILTERS, "-o", "--output"), flags)
+    folders, options = parsed(arguments, usage, (*_FILTERS, "--output"), flags)
     chosen = [flag.removeprefix("--") for flag in flags if flag in options]
     if len(chosen) > 1:
         raise UserError(f"--{chosen[0]} and --{chosen[1]} exclude each other.")
-    output = options.get("-o", options.get("--output"))
+    output = options.get("--output")
     form = chosen[0] if chosen else _form_of(output)
     found = runs_below(folders, options)
     by, metric = listed(options.get("--by")), options.get("--metric")
@@ -43,7 +42,7 @@ def table(arguments: list[str]) -> int:
         print(text or output, end="" if text else "\n")
         return 0
     summaries = recipes.summaries(found.runs, by, metric)
-    warn_of_test(summaries)
+    warn_of_test(options.get("--metric"))
     if form:
         text = forms.write(forms.of_recipes(summaries, form), output, form)
         print(text or output, end="" if text else "\n")
@@ -73,22 +72,19 @@ def compare(arguments: list[str]) -> int:
     )
     named, options = parsed(arguments, usage, (*_FILTERS, "--in"), ("--json",))
     from trainlab.tables import compare as comparing
-    from trainlab.tables.runs import find_runs
 
     for name in named:
         if not Path(name).is_dir() and not any(
             symbol in name for symbol in ("=", "<", ">", " in ")
         ):
             raise UserError(f"There is no folder {name}, and it is no condition: {usage}")
-    folders = [name for name in named if Path(name).is_dir()]
-    if len(folders) < len(named) or not named:
-        folders.append(options.get("--in", "outputs"))
-    tell_skipped(find_runs(*folders).skipped)
     recipes = comparing.contestants(
         named, options.get("--in", "outputs"), listed(options.get("--by")),
-        options.get("--metric"), options.get("--where"),
+        options.get("--metric"), options.get("--where"), tell_skipped,
     )  # fmt: skip
     verdict = comparing.compare(recipes, options.get("--metric"))
+    if len(verdict.standings) > 2:  # of two that were named before, none is chosen
+        warn_of_test(options.get("--metric"))
     if "--json" in options:
         print(json.dumps(comparing.as_dict(verdict), indent=1))
         return 0
@@ -105,7 +101,7 @@ def effects(arguments: list[str]) -> int:
 
     runs = runs_below(folders, options).runs
     summaries = recipes.summaries(runs, None, options.get("--metric"))
-    warn_of_test(summaries)
+    warn_of_test(options.get("--metric"))
     for summary in summaries:
         members = [run for recipe in summary.recipes for run in recipe.runs]
         found = analysis.effects(members, summary.metric, listed(options.get("--by")))
@@ -119,12 +115,12 @@ def plot(arguments: list[str]) -> int:
         "plot [FOLDERS] --kind curves|bars|heatmap|scatter|parallel [--x …] [--y …] "
         "[--by act,optimizer] [--metric val_loss] [--where …] [-o FILE.png|svg|pdf]"
     )
-    named = (*_FILTERS, "--kind", "--x", "--y", "-o", "--output")
+    named = (*_FILTERS, "--kind", "--x", "--y", "--output")
     folders, options = parsed(arguments, usage, named)
     from trainlab.pictures import style
 
     kind = options.get("--kind", "curves")
-    path = Path(options.get("-o", options.get("--output", f"{kind}.png")))
+    path = Path(options.get("--output", f"{kind}.png"))
     style.check(path)
     from trainlab.pictures.kinds import KINDS
     from trainlab.tables import recipes
@@ -140,7 +136,7 @@ def plot(arguments: list[str]) -> int:
     if others:
         told = ", ".join(summary.metric for summary in others)
         stderr(f"drawn are the runs with {first.metric}; for those with {told} use --where")
-    warn_of_test([first])
+    warn_of_test(options.get("--metric"))
     axes = {name: options[f"--{name}"] for name in ("x", "y") if f"--{name}" in options}
     if axes and kind in ("bars", "parallel"):
         raise UserError(f"--kind {kind} has its axes by itself: no --x and no --y.")
@@ -153,7 +149,7 @@ def plot(arguments: list[str]) -> int:
 def report(arguments: list[str]) -> int:
     """`trainlab report`: one HTML page of some runs; or a study's write-up."""
     usage = "report [FOLDERS] [-o report.html] [--open]; or report --study NAME"
-    folders, options = parsed(arguments, usage, ("-o", "--output", "--study"), ("--open",))
+    folders, options = parsed(arguments, usage, ("--output", "--study"), ("--open",))
     if "--study" in options:
         if folders or len(options) > 1:
             raise UserError(f"A study's write-up has its own place. Usage: trainlab {usage}")
@@ -164,7 +160,7 @@ def report(arguments: list[str]) -> int:
     from trainlab.report import page
 
     paths = [Path(folder) for folder in folders or ["outputs"]]
-    output = Path(options.get("-o", options.get("--output", paths[0] / "report.html")))
+    output = Path(options.get("--output", paths[0] / "report.html"))
     if not output.parent.is_dir():
         raise UserError(f"There is no folder {output.parent} to write {output.name} to.")
     told = page.write(paths, output)
@@ -210,11 +206,11 @@ def tell_skipped(skipped: "Mapping[Path, str]") -> None:
         stderr(f"skipped: {len(skipped) - _TOLD} more files that could not be read")
 
 
-def warn_of_test(summaries: "Sequence[Summary]") -> None:
+def warn_of_test(metric: str | None) -> None:
     """Who ranks by the test split is told why not to."""
     from trainlab.tables.recipes import ranked_by_test
 
-    for warning in filter(None, map(ranked_by_test, summaries)):
+    if metric and (warning := ranked_by_test(metric)):
         stderr(f"warning: {warning}")
 
 
