@@ -282,6 +282,45 @@ def test_other_executors_give_the_same_rows(trainlab, undisturbed, monkeypatch, 
     assert_equal(rows(answer.path), whole)
 
 
+def test_a_cluster_that_runs_already_trains_in_the_folder_of_the_command(
+    trainlab, undisturbed, monkeypatch, tmp_path_factory
+):
+    ray = pytest.importorskip("ray")
+    whole = undisturbed("epochs=1")
+    with monkeypatch.context() as elsewhere:
+        elsewhere.chdir(tmp_path_factory.mktemp("elsewhere"))
+        ray.init(num_cpus=1, log_to_driver=False, include_dashboard=False, logging_level="error")
+    answer = trainlab("train", *SWEEP, "epochs=1", "executor=ray")
+    assert answer.code == 0
+    assert_equal(rows(answer.path), whole)
+
+
+LAZY = """
+from trainlab.executors import Executor
+
+class Nothing(Executor):
+    def start(self, jobs):
+        return self
+    def over(self, display):
+        return True
+    def death(self):
+        return None
+"""
+
+
+def test_an_executor_that_trains_nothing_is_not_asked_for_ever(trainlab, folder):
+    (folder / "conf" / "executor").mkdir(parents=True)
+    (folder / "conf" / "executor" / "lazy.yaml").write_text("_target_: lazy.Nothing\n")
+    (folder / "lazy.py").write_text(LAZY)
+    answer = trainlab(
+        "train", "-m", "seed=0,1", "epochs=1", "executor=lazy", "trusted=[lazy]", "workers=1"
+    )
+    assert answer.code == 1
+    assert "tried once more" in answer.err
+    assert "is it the same folder there?" in answer.err
+    assert statuses(folder / "outputs" / "runs") == ["failed", "failed"]
+
+
 def test_an_executor_that_is_not_installed_says_what_to_install(trainlab, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     answer = trainlab("train", *SWEEP, "epochs=3", "executor=ray")

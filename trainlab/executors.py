@@ -91,7 +91,8 @@ class Executor:
                 for entry in [entry for entry in under_way if entry[0].over(display)]:
                     under_way.remove(entry)
                     handle, jobs = entry
-                    death = None if asked else handle.death()  # asked to end, it did not die
+                    # Asked to end, it did not die.
+                    death = None if asked else handle.death() or self._nothing_done(jobs)
                     if death and not {job.run.id for job in jobs} & tried:
                         tried |= {job.run.id for job in jobs}
                         display.say(f"{death}; its stack is tried once more")
@@ -101,6 +102,16 @@ class Executor:
         finally:
             for handle, _ in under_way:
                 handle.kill()
+
+    def _nothing_done(self, jobs: "Sequence[Job]") -> str | None:
+        """That a process came back and left all its runs as they were, or None: without this, they
+        would be handed out for ever."""
+        if not all(job.untouched for job in jobs):
+            return None
+        return (
+            f"the process that should have trained this run left {self.folder.absolute()} as it "
+            "was: is it the same folder there?"
+        )
 
 
 def _packed(jobs: "Sequence[Job]", **how: Any) -> Packed:
@@ -303,8 +314,10 @@ def _last_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
-def train_packed(packed: Packed) -> None:
-    """Train jobs in a process of a cluster's; SIGTERM stops it with a checkpoint."""
+def train_packed(packed: Packed, folder: str) -> None:
+    """Train jobs in a process of a cluster's, which begins elsewhere than in the `folder` that all
+    paths of the configs start from; SIGTERM stops it with a checkpoint."""
+    os.chdir(folder)
     from trainlab.progress import Display
     from trainlab.work import Worker, interruptible
 
@@ -345,7 +358,7 @@ class Submitit(Executor):
         self.executor.update_parameters(name="trainlab", **settings)
 
     def start(self, jobs: "Sequence[Job]") -> Handle:
-        return _Submitted(self.executor.submit(train_packed, _packed(jobs)))
+        return _Submitted(self.executor.submit(train_packed, _packed(jobs), os.getcwd()))
 
 
 class _Submitted:
@@ -387,6 +400,7 @@ class Ray(Executor):
         for name, wanted in (("CPU", cpus), ("GPU", gpus)):
             # A cluster may grow; this machine does not.
             if address is None and wanted > there.get(name, 0):
+                self.close()
                 raise UserError(
                     f"executor.{name.lower()}s={wanted:g}: this machine has "
                     f"{there.get(name, 0):g}, and no task would ever start."
@@ -394,7 +408,7 @@ class Ray(Executor):
         self.task = self.ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(train_packed)
 
     def start(self, jobs: "Sequence[Job]") -> Handle:
-        return _Task(self.ray, self.task.remote(_packed(jobs)))
+        return _Task(self.ray, self.task.remote(_packed(jobs), os.getcwd()))
 
     def close(self) -> None:
         self.ray.shutdown()

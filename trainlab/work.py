@@ -60,6 +60,11 @@ class Job:
         """How much of it there is already."""
         return self.place[0] / self.run.config["epochs"] if self.place else 0.0
 
+    @property
+    def untouched(self) -> bool:
+        """Whether it is as when last looked at, and nobody trains it."""
+        return self.run.status() == self.status and not self.run.busy()
+
     def take(self) -> bool:
         """Lock the run; False where another process is training it, or has been since we looked."""
         return self.run.acquire() and self.run.status() == self.status
