@@ -7,13 +7,15 @@ accuracies agree to 1 % is checked. Lightning is left out where it is not instal
 
 Of a thousand short runs it is shown what each costs beyond its training: the seconds of the whole
 command, start-up and final evaluations too, less the sum of the results' `seconds` (the steps).
-Peak memory is the operating system's, of the largest process.
+As file systems differ, it is shown beside it what copying those run folders there takes. TMPDIR
+chooses the file system. Peak memory is the operating system's, of the largest process.
 
 TRAINLAB_BENCH_QUICK makes it two epochs and one round: whether all works, not how fast it is.
 """
 
 import importlib.util
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -129,17 +131,20 @@ def against_peers(file: Path, quick: bool) -> None:
     show("32 digits runs from command to table", comparisons)
 
 
-def short_runs(seeds: int) -> tuple[float, float]:
-    """Milliseconds per run beyond its steps, and MB at the most, of 4 × seeds runs."""
+def short_runs(seeds: int) -> tuple[float, float, float]:
+    """Milliseconds per run beyond its steps, and to copy its folder, and MB at the most, of
+    4 × seeds runs."""
     sweep = ["arch.hidden=[16]", "max_examples=100", f"seed=range({seeds})", f"optimizer.{RATES}"]
     with tempfile.TemporaryDirectory() as folder:
         spent, printed = seconds(["-c", PEAK, *TRAIN, *sweep, "epochs=1", "workers=1"], folder)
-        results = table(Path(folder))
+        results, start = table(Path(folder)), time.perf_counter()
+        shutil.copytree(Path(folder, "outputs"), Path(folder, "copies"))
+        copying = time.perf_counter() - start
     assert len(results) == 4 * seeds
     assert set(results["status"]) == {"done"}
-    beyond = 1000 * (spent - results["seconds"].sum()) / len(results)
+    beyond = spent - results["seconds"].sum()
     peak = int(printed.split()[-1]) * (1 if sys.platform == "darwin" else 1024)
-    return beyond, peak / 1e6
+    return 1000 * beyond / len(results), 1000 * copying / len(results), peak / 1e6
 
 
 def thousand(quick: bool) -> None:
@@ -147,11 +152,12 @@ def thousand(quick: bool) -> None:
     for _ in range(1 if quick else 5):
         few.append(short_runs(25))
         all_of_them.append(short_runs(250))
-    beyond, peaks = zip(*all_of_them, strict=True)
+    beyond, copying, peaks = zip(*all_of_them, strict=True)
     print(
         f"a thousand short runs: {statistics.median(beyond):.1f} ms each beyond its steps "
-        f"({min(beyond):.1f}…{max(beyond):.1f}, n = {len(beyond)}; goal ≤ 10); peak memory "
-        f"{max(peaks):.0f} MB, of a hundred {max(peak for _, peak in few):.0f} MB"
+        f"({min(beyond):.1f}…{max(beyond):.1f}, n = {len(beyond)}; goal ≤ 10), to copy its folder "
+        f"{statistics.median(copying):.1f} ({min(copying):.1f}…{max(copying):.1f}); peak memory "
+        f"{max(peaks):.0f} MB, of a hundred {max(peak for *_, peak in few):.0f} MB"
     )
 
 

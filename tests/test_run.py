@@ -1,6 +1,8 @@
 """Grouping into stacks, threads, identity, data shared by the runs of a sweep."""
 
 import json
+import os
+import shutil
 
 import pytest
 import torch
@@ -204,3 +206,22 @@ def test_configs_that_are_one_run_are_told(trainlab):
         "train", "-m", "optimizer=gd,sgd", "batch_size=all", "optimizer.lr=0.1", "epochs=1"
     )
     assert "1 of these configs are the same run" in answer.err
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_what_runs_of_a_stack_have_in_common_is_each_ones_own(trainlab, monkeypatch, links):
+    def refuse(source, target):
+        raise OSError("no links on this file system")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
+    answer = trainlab("train", "-q", "-m", "seed=0,1", "max_examples=100", "epochs=1")
+    first, second = (path.parent for path in sorted(answer.path.glob("*/result.json")))
+    files = [path / "checkpoints" / "data.pt" for path in (first, second)]
+    assert os.path.samefile(*files) == links
+    assert not list(answer.path.rglob(".data.pt*"))
+    shutil.rmtree(first)
+    assert trainlab("eval", str(second)).code == 0
+    again = ("train", "-q", "-m", "seed=0,1", "max_examples=100", "epochs=1", "fresh=true")
+    assert trainlab(*again).code == 0
+    assert trainlab("eval", str(first)).code == 0

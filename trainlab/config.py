@@ -27,6 +27,8 @@ from trainlab import schema
 _PACKAGE = Path(__file__).parent
 CONF = next(p for p in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if p.is_dir())
 
+_signature = functools.cache(inspect.signature)
+
 # Only code below these may be named by a config, because a config may come from a stranger.
 _FAMILIES = (
     "data preprocess augmentation architectures activations noise initializers norms optimizers "
@@ -247,7 +249,8 @@ def _finished(config: Config, overrides: list[str], schemas: Schemas | None = No
                 f"YAML with the line `# @package {group}.NAME`."
             )
         # Regularizers are numbers, all always there: those that are not zero count as chosen.
-        chosen = [key for key in config[group] if key in options(group) and config[group][key]]
+        names = options(group)
+        chosen = [key for key, value in config[group].items() if value and key in names]
         if chosen or "_target_" not in config[group]:
             config["choices"][group] = "+".join(chosen) or "none"
     config["overrides"] = overrides
@@ -321,10 +324,11 @@ def check(config: Config, schemas: Schemas) -> None:
     for key in config:
         if key not in known and key not in config["choices"]:
             problems.append(f"{key} is no setting of a run.{nearest(key, known)}")
+    regularizers = shared("reg")
     problems += [
-        f"reg.{key} is no regularizer.{nearest(f'reg.{key}', shared('reg'))}"
+        f"reg.{key} is no regularizer.{nearest(f'reg.{key}', regularizers)}"
         for key in config["reg"]
-        if f"reg.{key}" not in shared("reg")
+        if f"reg.{key}" not in regularizers
     ]
     folder = Path(config["study"])
     if folder.is_absolute() or ".." in folder.parts:
@@ -589,7 +593,7 @@ def _check_origin(component: Any, target: str, allowed: Sequence[str]) -> None:
 
 def _check_settings(component: Any, settings: dict, group: str, option: str | None) -> None:
     try:
-        parameters = inspect.signature(component).parameters
+        parameters = _signature(component).parameters
     except ValueError:  # a builtin does not tell
         return
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):

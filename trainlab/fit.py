@@ -142,9 +142,11 @@ def _let_go(
     config = runs[0].config
     epochs, patience = config["epochs"], config["stop"]["patience"]
     ended = [_ended(p, r, epochs, patience) for r in range(len(runs))]
+    if any(ended):
+        alone = Stack([stack.member(0)], stack.device)
     for r, run in enumerate(runs):
         if ended[r]:
-            _finish(run, r, stack, p, data, recipe)
+            _finish(run, r, stack, alone, p, data, recipe)
     kept = [r for r in range(len(runs)) if not ended[r]]
     runs = [runs[r] for r in kept]
     if not runs or all(not e for e in ended):
@@ -330,9 +332,11 @@ def _diverged(history: Sequence[Row]) -> bool:
 # ---------------------------------------------------------------- what is left of a member
 
 
-def _finish(run: Run, r: int, stack: Stack, p: Progress, data: Data, recipe: Recipe) -> None:
+def _finish(
+    run: Run, r: int, stack: Stack, alone: Stack, p: Progress, data: Data, recipe: Recipe
+) -> None:
     """Write what member r leaves: the metrics of its best epoch, and with those weights, for the
-    only time, the test split."""
+    only time, the test split, computed in the stack of one `alone`."""
     history = p.history[r]
     result = {
         "best_epoch": p.best_epoch[r],
@@ -352,10 +356,11 @@ def _finish(run: Run, r: int, stack: Stack, p: Progress, data: Data, recipe: Rec
         result |= {"steps": step, "diverged_at_step": step}
         run.finish("diverged", _split_metrics(good) | result, reason)
         return
-    best = Stack([stack.member(r, p.best)], stack.device)
+    for name, value in alone.values().items():
+        value.copy_(p.best[name][r : r + 1])
     if run.config["norm"]["fold"]:
         run.save("folded", {"model": fold(stack.member(r, p.best)).state_dict()})
-    metrics, (report,) = evaluate(best, data, "test", recipe, report=True)
+    metrics, (report,) = evaluate(alone, data, "test", recipe, report=True)
     test = {k: v[0] for k, v in metrics.items()}
     if data.task == "words":
         vectors = stack.member(r, p.best).get_parameter("embedding.weight")

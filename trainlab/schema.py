@@ -42,17 +42,15 @@ class Setting:
         >>> Setting(0.01, "number >= 0", "learning rate").problem(-1)
         'must be a number >= 0'
         """
-        words = " or ".join(_in_words(kind) for kind in self.allowed.split(" or "))
-        if isinstance(self.default, list):
-            if not isinstance(value, list) or (self.default and not value):
-                return f"must be a list, not empty, of items each {words}"
-            values = value
-        else:
-            values = [value]
-        alternatives = self.allowed.split(" or ")
-        if all(any(_accepts(kind.strip(), v) for kind in alternatives) for v in values):
+        alternatives, listed = self.allowed.split(" or "), isinstance(self.default, list)
+        misshapen = listed and (not isinstance(value, list) or (self.default and not value))
+        values = value if listed else [value]
+        if not misshapen and all(any(_accepts(k.strip(), v) for k in alternatives) for v in values):
             return None
-        return f"{'each item ' if isinstance(self.default, list) else ''}must be {words}"
+        words = " or ".join(map(_in_words, alternatives))
+        if misshapen:
+            return f"must be a list, not empty, of items each {words}"
+        return f"{'each item ' if listed else ''}must be {words}"
 
 
 def _in_words(kind: str) -> str:

@@ -16,6 +16,7 @@ its holder keeps two processes from training one run.
 import json
 import math
 import os
+import pickle
 import platform
 import shlex
 import shutil
@@ -24,7 +25,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -66,8 +67,10 @@ def _write_text(path: Path, text: str, sync: bool = False) -> None:
     write_atomically(path, lambda beside: beside.write_text(text, encoding="utf-8"), sync)
 
 
-def _write_json(path: Path, value: Any, sync: bool = False) -> None:
-    _write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n", sync)
+def _write_json(path: Path, value: dict[str, Any], sync: bool = False) -> None:
+    """An object with a line for each key."""
+    lines = (f"{json.dumps(k)}: {json.dumps(v, allow_nan=False)}" for k, v in value.items())
+    _write_text(path, "{\n" + ",\n".join(lines) + "\n}\n", sync)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -112,6 +115,11 @@ class Run:
         run = cls(yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8")), path.name)
         run.path, run._lock = path, filelock.FileLock(path / ".lock")
         return run
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The config under the names people type: see `config.flat`."""
+        return flat(self.config)
 
     # -- what is there
 
@@ -186,7 +194,9 @@ class Run:
         """
         for folder in (".hydra", "checkpoints"):
             (self.path / folder).mkdir(exist_ok=True)
-        _write_text(self.path / "config.yaml", _yaml(self.config))
+        # Entry by entry: most are the same as of the sweep's run before.
+        entries = (_yaml_of(key, pickle.dumps(value)) for key, value in self.config.items())
+        _write_text(self.path / "config.yaml", "".join(entries))
         _write_text(self.path / ".hydra" / "overrides.yaml", _yaml(self.config["overrides"]))
         _write_json(self.path / "env.json", environment() | _threads())
         _write_text(self.path / "metrics.csv", "")
@@ -198,7 +208,7 @@ class Run:
         for name, make in build_each(self.config, "logger").items():
             with self._harmless(name):
                 logger = make()
-                logger.begin(self.path, flat(self.config), rows)
+                logger.begin(self.path, self.settings, rows)
                 self._loggers[name] = logger
 
     def set_status(self, status: str, reason: str | None = None) -> None:
@@ -206,7 +216,7 @@ class Run:
             self._end(status)
         entry = {"run_id": self.id, "status": status, "reason": reason}
         entry |= {"pid": os.getpid(), "host": HOST, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-        entry |= {"overrides": self.config["overrides"], "config": flat(self.config)}
+        entry |= {"overrides": self.config["overrides"], "config": self.settings}
         _write_json(self.path / "status.json", entry)
 
     def log(self, row: Row) -> None:
@@ -248,6 +258,21 @@ class Run:
         path = self.path / "checkpoints" / f"{name}.pt"
         write_atomically(path, lambda beside: torch.save(state, beside), sync)
 
+    def share(self, name: str, other: "Run") -> None:
+        """Have the same checkpoints/<name>.pt as another run: one file, where links are possible.
+
+        Nobody changes a file in its place, so nothing of one run is ever seen in the other.
+        """
+        source, path = (run.path / "checkpoints" / f"{name}.pt" for run in (other, self))
+
+        def link(beside: Path) -> None:
+            try:
+                os.link(source, beside)
+            except OSError:
+                shutil.copyfile(source, beside)
+
+        write_atomically(path, link, sync=False)
+
     def finish(self, status: str, result: dict[str, Any], reason: str | None = None) -> None:
         """Write result.json, then the status that says it is complete."""
         head = {"run_id": self.id, "status": status}
@@ -283,6 +308,11 @@ class Run:
 def _yaml(value: Any) -> str:
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
     return yaml.dump(value, Dumper=dumper, sort_keys=False, allow_unicode=True)
+
+
+@lru_cache(maxsize=256)
+def _yaml_of(key: str, pickled: bytes) -> str:
+    return _yaml({key: pickle.loads(pickled)})
 
 
 def _threads() -> dict[str, int]:

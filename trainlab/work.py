@@ -239,7 +239,10 @@ def _open(
             job.run.clear()
         rows, step = (states[r]["history"], states[r]["t"]) if states else ([], 0)
         job.run.start(rows, step, display.warn)
-        job.run.save("data", saved, sync=False)
+        if job is jobs[0]:
+            job.run.save("data", saved, sync=False)
+        else:
+            job.run.share("data", jobs[0].run)
         job.run.say(f"resumed in epoch {states[r]['epoch'] + 1}" if states else "started")
 
 
