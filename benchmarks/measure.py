@@ -37,7 +37,12 @@ def show(title: str, comparisons: list[Comparison]) -> None:
     for heading in ("trainlab", "peer", "ratio (min…max)", "goal", "n"):
         table.add_column(heading, justify="right")
     for c in comparisons:
-        ratio = f"{statistics.median(c.ratios):.2f} ({min(c.ratios):.2f}…{max(c.ratios):.2f})"
+        digits = 2 if c.goal >= 0.1 else 3
+        median, least, most = (
+            f"{value:.{digits}f}"
+            for value in (statistics.median(c.ratios), min(c.ratios), max(c.ratios))
+        )
         seconds = (f"{statistics.median(values):.2f} s" for values in (c.ours, c.peer))
-        table.add_row(c.name, *seconds, ratio, f"≤ {c.goal:.2f}", str(len(c.ratios)))
+        goal = f"≤ {c.goal:.{digits}f}"
+        table.add_row(c.name, *seconds, f"{median} ({least}…{most})", goal, str(len(c.ratios)))
     Console(width=110).print(table)

@@ -10,8 +10,8 @@ from sklearn import datasets as sk
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
-from trainlab import data, schema
-from trainlab.config import UserError, compose, options
+from trainlab import data
+from trainlab.config import UserError, compose, options, schema
 from trainlab.data import embedded, generated, words
 
 MODULES = {module.__name__: module for module in (embedded, generated, words)}

@@ -191,6 +191,10 @@ def test_one_seed_and_missing_numbers(leave):
     for act in ("relu", "gelu"):
         leave("a", {"act": act}, val=0.9, rows=epochs([0.3, math.nan, 0.1]))
     (summary,) = recipes.summaries(runs.find_runs("outputs").runs)
+    curve = data.curve(summary.recipes[0], "val_accuracy")
+    assert np.isnan([curve.mean[1], *curve.half]).all()  # no number, and no interval of one seed
+    assert np.isfinite(curve.mean[[0, 2]]).all()
     with style.styled(style.GREY):
         for draw in (kinds.curves, kinds.bars, kinds.scatter, kinds.parallel):
-            style.as_svg(draw(summary))
+            assert draw(summary).axes[0].has_data()
+            assert "NaN" not in style.as_svg(draw(summary))

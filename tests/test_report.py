@@ -59,7 +59,7 @@ def sweep(leave):
                 run = leave("a", settings, seed, val=1 - worse, rows=epochs(2 * worse))
                 (run / "log.txt").write_text("10:00:00 started\n10:00:01 warning: too <hot>\n")
                 (run / "env.json").write_text(
-                    '{"trainlab": "0.1.0", "command": "/x/bin/trainlab train -m act=relu"}'
+                    '{"trainlab": "0.1.0", "command": "trainlab train -q -m act=relu"}'
                 )
     leave("a", {"optimizer": "lion", "act": "relu"}, status="failed", reason=f"no {EVIL}")
     leave("a", {"optimizer": EVIL, "act": "relu"}, status="diverged", reason="not finite")

@@ -1,7 +1,7 @@
 import pytest
 
 from trainlab.config import CONF
-from trainlab.schema import Setting, read
+from trainlab.config.schema import Setting, read
 
 
 @pytest.mark.parametrize(

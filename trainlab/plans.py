@@ -5,8 +5,6 @@ Nothing is decided by it: which runs are trained is told by their folders alone.
 
 import json
 import os
-import shlex
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -16,7 +14,7 @@ from typing import NamedTuple
 import filelock
 
 from trainlab.config import UserError
-from trainlab.store import HOST, lives, read_json, write_atomically
+from trainlab.store import HOST, command, lives, read_json, write_atomically
 
 _DAY = 86400.0
 
@@ -84,7 +82,7 @@ def note(
         me, before = (os.getpid(), HOST), read(study)
         now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         alike = _alike(typed) if len(typed) > 1 else []
-        mine = Plan(_command(), now, *me, total, metric, dict(runs), dict(again), alike)
+        mine = Plan(command(), now, *me, total, metric, dict(runs), dict(again), alike)
         for plan in before:
             if (plan.pid, plan.host) == me and plan.total and not total:
                 alike = _alike([plan.alike, *typed]) if plan.runs else alike
@@ -103,11 +101,3 @@ def _alike(typed: Sequence[Sequence[str]]) -> list[str]:
 def _kept(plan: Plan) -> bool:
     """Whether it may still be at work: another machine's is believed for a day."""
     return time.time() - plan.since < _DAY if plan.lives is None else plan.lives
-
-
-def _command() -> str:
-    """What was typed; before a sweep's first job Hydra has the verb taken away."""
-    program, words = Path(sys.argv[0]).stem, sys.argv[1:]
-    if program in ("trainlab", "__main__"):
-        return shlex.join(["trainlab", "train", *(word for word in words if word != "train")])
-    return shlex.join([program, *words])

@@ -25,7 +25,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache, cached_property, lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -98,6 +98,14 @@ def lives(pid: int, host: str) -> bool | None:
     return True
 
 
+def command() -> str:
+    """What was typed; before a sweep's first job Hydra has the verb taken away."""
+    program, words = Path(sys.argv[0]).stem, sys.argv[1:]
+    if program in ("trainlab", "__main__"):
+        return shlex.join(["trainlab", "train", *(word for word in words if word != "train")])
+    return shlex.join([program, *words])
+
+
 class Run:
     """One run's folder. Made without touching the disk; `start` creates it."""
 
@@ -116,17 +124,15 @@ class Run:
         run.path, run._lock = path, filelock.FileLock(path / ".lock")
         return run
 
-    @cached_property
-    def settings(self) -> dict[str, Any]:
-        """The config under the names people type: see `config.flat`."""
-        return flat(self.config)
-
     # -- what is there
 
     def status(self) -> dict[str, Any]:
-        """status.json: `status`, `reason`, …; {} for a run that never started."""
-        status = read_json(self.path / "status.json")
-        return {"reason": None} | status if isinstance(status.get("status"), str) else {}
+        """status.json less what was asked for: `status`, `reason`, `time`, …; {} for a run that
+        never started."""
+        status = {"reason": None} | read_json(self.path / "status.json")
+        for asked in ("config", "overrides"):
+            status.pop(asked, None)
+        return status if isinstance(status.get("status"), str) else {}
 
     def result(self) -> dict[str, Any]:
         return read_json(self.path / "result.json")
@@ -208,7 +214,7 @@ class Run:
         for name, make in build_each(self.config, "logger").items():
             with self._harmless(name):
                 logger = make()
-                logger.begin(self.path, self.settings, rows)
+                logger.begin(self.path, flat(self.config), rows)
                 self._loggers[name] = logger
 
     def set_status(self, status: str, reason: str | None = None) -> None:
@@ -216,7 +222,7 @@ class Run:
             self._end(status)
         entry = {"run_id": self.id, "status": status, "reason": reason}
         entry |= {"pid": os.getpid(), "host": HOST, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-        entry |= {"overrides": self.config["overrides"], "config": self.settings}
+        entry |= {"overrides": self.config["overrides"], "config": flat(self.config)}
         _write_json(self.path / "status.json", entry)
 
     def log(self, row: Row) -> None:
@@ -337,5 +343,5 @@ def environment() -> dict[str, Any]:
         "machine": platform.machine(),
         "cores": os.cpu_count(),
         "gpu": device,
-        "command": shlex.join(sys.argv),
+        "command": command(),
     }

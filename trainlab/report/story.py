@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from trainlab import schema
-from trainlab.config import options
+from trainlab.config import options, schema
 from trainlab.store import read_json
 from trainlab.tables import compare, effects, recipes
 from trainlab.tables.runs import Entry, Found, cell, rows
@@ -149,12 +148,12 @@ def _question(runs: Sequence[Entry]) -> str:
 
 
 def _command(where: dict[str, Any]) -> str:
-    """As it can be typed: without the path of the program, and with what it shows."""
+    """As it can be typed, with what it shows."""
     try:
         words = shlex.split(str(where.get("command", "")))
     except ValueError:  # not written by us
         return ""
-    return shlex.join(["trainlab", *(w for w in words[1:] if w != "-q")]) if words else ""
+    return shlex.join(word for word in words if word != "-q")
 
 
 def _environment(where: dict[str, Any]) -> str:

@@ -10,8 +10,7 @@ def list_options(arguments: list[str]) -> int:
     """`trainlab list [group]`: groups, options with their description, settings and defaults."""
     from rich.table import Table
 
-    from trainlab import schema
-    from trainlab.config import groups, options, top_settings
+    from trainlab.config import groups, options, schema, top_settings
 
     known = groups()
     if any(group not in known for group in arguments):
