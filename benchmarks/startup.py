@@ -10,13 +10,15 @@ from benchmarks.measure import interleave, show
 
 FIRST_STEP = """
 import sys
-from trainlab import cli, fit
+from trainlab import fit
+from trainlab.__main__ import main
 step = fit.take
 def first(*arguments):
     step(*arguments)
     raise SystemExit(0)
 fit.take = first
-sys.exit(cli.main(["train", "-q", "epochs=1", "fresh=true"]))
+sys.argv = ["trainlab", "train", "-q", "epochs=1", "fresh=true"]
+sys.exit(main())
 """
 
 

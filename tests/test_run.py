@@ -216,12 +216,31 @@ def test_what_runs_of_a_stack_have_in_common_is_each_ones_own(trainlab, monkeypa
     if not links:
         monkeypatch.setattr(os, "link", refuse)
     answer = trainlab("train", "-q", "-m", "seed=0,1", "max_examples=100", "epochs=1")
-    first, second = (path.parent for path in sorted(answer.path.glob("*/result.json")))
-    files = [path / "checkpoints" / "data.pt" for path in (first, second)]
+    one, other = (
+        next(path for path in answer.path.glob("*/") if f"seed: {seed}\n" in config(path))
+        for seed in (0, 1)
+    )
+    files = [path / "checkpoints" / "data.pt" for path in (one, other)]
     assert os.path.samefile(*files) == links
     assert not list(answer.path.rglob(".data.pt*"))
-    shutil.rmtree(first)
-    assert trainlab("eval", str(second)).code == 0
-    again = ("train", "-q", "-m", "seed=0,1", "max_examples=100", "epochs=1", "fresh=true")
-    assert trainlab(*again).code == 0
-    assert trainlab("eval", str(first)).code == 0
+    shutil.rmtree(one)
+    assert trainlab("eval", str(other)).code == 0
+
+
+def test_a_run_that_is_trained_anew_leaves_the_files_of_others_alone(trainlab):
+    short = ("max_examples=100", "epochs=1")
+    answer = trainlab("train", "-q", "-m", "seed=0,1", *short)
+    files = list(answer.path.glob("*/checkpoints/data.pt"))
+    before = files[0].stat().st_mtime_ns
+    for file in files:  # what a process of our number left that died
+        stale = file.with_name(f".data.pt.{os.getpid()}")
+        stale.symlink_to(file) if file is files[0] else os.link(file, stale)
+    for seed in (0, 1):
+        assert trainlab("train", "-q", f"seed={seed}", *short, "fresh=true").code == 0
+        changed = [file.stat().st_mtime_ns != before for file in files]
+        assert sum(changed) == seed + 1
+    assert not os.path.samefile(*files)
+
+
+def config(path):
+    return (path / "config.yaml").read_text()

@@ -9,12 +9,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
+import yaml
 
-from trainlab import work
+from trainlab import executors, work
+from trainlab.config import compose
+from trainlab.progress import Display
+from trainlab.store import Run
+from trainlab.work import Job, Worker
 
 SWEEP = ("-m", "seed=range(4)", "optimizer.lr=0.001,0.01", "max_examples=300", "arch.hidden=[16]")
 SLOW = ("epochs=200", "checkpoint.every=20", "checkpoint.unit=epochs", "device=cpu")
@@ -129,7 +135,7 @@ class Deadly(nn.ReLU):
 """
 
 
-def test_what_kills_its_worker_twice_is_reported(trainlab, folder, monkeypatch):
+def test_what_kills_its_worker_twice_is_reported(trainlab, folder):
     (folder / "conf" / "act").mkdir(parents=True)
     (folder / "conf" / "act" / "deadly.yaml").write_text("_target_: mine.Deadly\n")
     (folder / "mine.py").write_text(DEADLY)
@@ -274,7 +280,7 @@ def test_a_changed_sweep_trains_only_what_is_new(trainlab):
 @pytest.mark.parametrize(
     ("executor", "how"), [("submitit", ["executor.cluster=local"]), ("ray", [])]
 )
-def test_other_executors_give_the_same_rows(trainlab, undisturbed, monkeypatch, executor, how):
+def test_other_executors_give_the_same_rows(trainlab, undisturbed, executor, how):
     pytest.importorskip(executor)
     whole = undisturbed("epochs=3", "stack=4")
     answer = trainlab("train", *SWEEP, "epochs=3", "stack=4", f"executor={executor}", *how)
@@ -290,9 +296,15 @@ def test_a_cluster_that_runs_already_trains_in_the_folder_of_the_command(
     with monkeypatch.context() as elsewhere:
         elsewhere.chdir(tmp_path_factory.mktemp("elsewhere"))
         ray.init(num_cpus=1, log_to_driver=False, include_dashboard=False, logging_level="error")
-    answer = trainlab("train", *SWEEP, "epochs=1", "executor=ray")
+    try:
+        answer = trainlab("train", *SWEEP, "epochs=1", "executor=ray")
+        assert ray.is_initialized()  # it is not ours to end
+    finally:
+        ray.shutdown()
     assert answer.code == 0
     assert_equal(rows(answer.path), whole)
+    told = json.loads(next(answer.path.glob("*/env.json")).read_text())["command"]
+    assert "node-ip-address" not in told
 
 
 LAZY = """
@@ -319,6 +331,113 @@ def test_an_executor_that_trains_nothing_is_not_asked_for_ever(trainlab, folder)
     assert "tried once more" in answer.err
     assert "is it the same folder there?" in answer.err
     assert statuses(folder / "outputs" / "runs") == ["failed", "failed"]
+
+
+class Late(executors.Executor):
+    """Its work is seen after a while, as through a network's file system."""
+
+    late, looks = 30.0, 0
+
+    def start(self, jobs):
+        self.jobs = jobs
+        return self
+
+    def over(self, display):
+        return True
+
+    def death(self):
+        status = self.jobs[0].run.status
+
+        def later():
+            self.looks += 1
+            return status() if self.looks > 3 else {}
+
+        Worker()(self.jobs, Display(len(self.jobs), quiet=True), lambda: False)
+        for job in self.jobs:
+            job.run.status = later
+        return
+
+
+def test_work_that_is_seen_late_is_not_done_again(trainlab, tmp_path):
+    config = compose(["max_examples=100", "epochs=1", f"output_dir={tmp_path}", "executor=ray"])
+    job = Job(Run(config, "run"), {})
+    executor = Late(1, tmp_path)
+    ((_, death),) = executor(iter([[job]]), Display(1, quiet=True), lambda: False)
+    assert death is None
+    assert executor.looks > 3
+    assert (job.run.path / "log.txt").read_text().count("started") == 1
+
+
+def test_what_has_ended_well_is_not_made_a_failure(tmp_path):
+    run = Run(compose(["max_examples=100", f"output_dir={tmp_path}"]), "run")
+    assert run.acquire()
+    run.start([{"epoch": 1, "val_loss": 0.5}])
+    run.finish("done", {"best_epoch": 1})
+    run.release()
+    work.fail([run], RuntimeError("a machine went away"))
+    assert run.status()["status"] == "done"
+    assert (run.path / "metrics.csv").read_text().count("\n") == 2
+
+
+def test_streamed_data_train_in_worker_processes(trainlab):
+    sweep = ("-q", "-m", "seed=0,1", "max_examples=100", "epochs=1", "in_memory=false")
+    answer = trainlab("train", *sweep, "workers=2", "stack=1", "study=a")
+    assert answer.code == 0, answer.err
+    alone = trainlab("train", *sweep, "workers=1", "stack=1", "study=b")
+    assert_equal(rows(answer.path), rows(alone.path))
+    configs = [
+        yaml.safe_load((path / "config.yaml").read_text()) | {"study": ""}
+        for study in (answer.path, alone.path)
+        for path in sorted(study.iterdir())
+        if path.is_dir()
+    ]
+    asked = ("stack", "threads", "device", "loader_workers", "seed")
+    assert [[c[key] for key in asked] for c in configs[:2]] == [
+        [c[key] for key in asked] for c in configs[2:]
+    ]
+
+
+ODD = """
+from torch import nn
+
+class Odd(nn.ReLU):
+    def forward(self, x):
+        raise Trouble(1, 2)
+
+class Trouble(Exception):
+    def __init__(self, a, b):
+        super().__init__(f"{a} and {b}")
+"""
+
+
+def test_one_that_fails_oddly_in_a_worker_is_listed(trainlab, folder):
+    (folder / "conf" / "act").mkdir(parents=True)
+    (folder / "conf" / "act" / "odd.yaml").write_text("_target_: oddly.Odd\n")
+    (folder / "oddly.py").write_text(ODD)
+    sweep = ("-m", "act=odd,relu", "seed=0,1", "max_examples=100", "epochs=1")
+    answer = trainlab("train", *sweep, "trusted=[oddly]", "workers=2", "stack=1")
+    assert answer.code == 1
+    assert "Trouble: 1 and 2" in answer.err
+    assert sorted(statuses(answer.path)) == ["done", "done", "failed", "failed"]
+
+
+def test_what_cannot_be_read_or_built_stops_no_others(trainlab, folder):
+    (folder / "conf" / "optimizer").mkdir(parents=True)
+    (folder / "conf" / "optimizer" / "strange.yaml").write_text("_target_: os.system\nlr: 0.1\n")
+    for wrong in ("optimizer=strange,sgd", "dataset=mnist,iris"):
+        answer = trainlab("train", "-m", wrong, "seed=0,1", "epochs=1", f"study={wrong[:4]}")
+        assert answer.code == 1
+        assert sorted(statuses(answer.path)) == ["done", "done", "failed", "failed"]
+
+
+def test_a_dead_worker_costs_no_core(tmp_path, monkeypatch):
+    """What is waited for does not have a dead one's connection, which is always ready."""
+    local, waited = executors.Local(2, tmp_path), []
+    monkeypatch.setattr(executors, "wait", lambda connections, timeout: waited.append(connections))
+    workers = [SimpleNamespace(alive=a, idle=False, connection=a) for a in (True, False)]
+    local.processes = workers
+    local.pause([])
+    assert waited == [[True]]
 
 
 def test_an_executor_that_is_not_installed_says_what_to_install(trainlab, monkeypatch):

@@ -3,17 +3,14 @@
 import gc
 import sys
 
+from trainlab import cli
+
 
 def main() -> int:
-    # Importing torch makes half a million objects and hardly any garbage. To look for cycles among
-    # them, again and again and once more at the end, would be a quarter of a short command's time.
-    gc.set_threshold(100_000, 50, 50)
-    from trainlab import cli
-
     try:
         return cli.main()
     finally:
-        gc.freeze()
+        gc.freeze()  # or Python ends with a search for cycles in all that torch has made
 
 
 if __name__ == "__main__":

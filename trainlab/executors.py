@@ -12,6 +12,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -26,10 +27,11 @@ if TYPE_CHECKING:  # importing torch is left to those who compute
     from trainlab.store import Row, Run
     from trainlab.work import Job
 
-Packed = list[tuple[Config, str, dict[str, Any]]]
+Packed = list[tuple[Config, str, dict[str, Any], dict[str, Any]]]
 
 _LISTEN = 0.1  # seconds between two looks at what is under way
 _ORPHANED = 0.5  # seconds between two looks of a worker at whether the sweep still lives
+_LATE = 30.0  # seconds for which a network's file system may show what was there before
 _LEAVE = 10.0  # seconds that workers have to end by themselves
 
 
@@ -53,6 +55,8 @@ class Handle(Protocol):
 
 class Executor:
     """Base of all: at most `workers` stacks at once."""
+
+    late = 0.0  # seconds until all processes see what one has written
 
     def __init__(self, workers: int, folder: Path):
         self.workers, self.folder = workers, folder
@@ -106,6 +110,9 @@ class Executor:
     def _nothing_done(self, jobs: "Sequence[Job]") -> str | None:
         """That a process came back and left all its runs as they were, or None: without this, they
         would be handed out for ever."""
+        end = time.monotonic() + self.late
+        while all(job.untouched for job in jobs) and time.monotonic() < end:
+            time.sleep(_LISTEN)
         if not all(job.untouched for job in jobs):
             return None
         return (
@@ -115,15 +122,16 @@ class Executor:
 
 
 def _packed(jobs: "Sequence[Job]", **how: Any) -> Packed:
-    """What another process needs to make these jobs; `how` they shall be computed."""
-    return [(job.run.config | how, job.run.id, job.found) for job in jobs]
+    """What another process needs to make these jobs; `how` they are computed there, whatever was
+    asked for."""
+    return [(job.run.config, job.run.id, job.found, how) for job in jobs]
 
 
 def _unpacked(packed: Packed) -> "list[Job]":
     from trainlab.store import Run
     from trainlab.work import Job
 
-    return [Job(Run(config, run_id), found) for config, run_id, found in packed]
+    return [Job(Run(config, run_id, how), found) for config, run_id, found, how in packed]
 
 
 # ---------------------------------------------------------------- local processes
@@ -166,7 +174,8 @@ class Local(Executor):
         return idle
 
     def pause(self, under_way: Sequence[Handle]) -> None:
-        wait([process.connection for process in self.processes if not process.idle], _LISTEN)
+        busy = [p.connection for p in self.processes if p.alive and not p.idle]
+        wait(busy, _LISTEN)
 
     def close(self) -> None:
         for process in self.processes:
@@ -189,7 +198,8 @@ class _Process:
 
     def begin(self, jobs: "Sequence[Job]") -> None:
         self.idle, self.runs = False, {job.run.id: job.run for job in jobs}
-        how: dict[str, Any] = {"stack": len(jobs)}
+        # Processes of the daemon kind have no children: they read their data themselves.
+        how: dict[str, Any] = {"stack": len(jobs), "loader_workers": 0}
         if jobs[0].run.config["threads"] == "auto":
             how["threads"] = 1
         if jobs[0].run.config["device"] in ("auto", "cuda") and (gpus := _gpus()):
@@ -254,8 +264,8 @@ class _Remote:
     def warn(self, text: str) -> None:
         self._send("warn", text)
 
-    def failed(self, error: Exception) -> None:
-        self._send("failed", error)
+    def failed(self, reason: str) -> None:
+        self._send("failed", reason)
 
     def training(self, runs: "Sequence[Run]", epochs: int | None) -> None:
         self._send("training", [run.id for run in runs], epochs)
@@ -309,15 +319,24 @@ def _serve(connection: Connection) -> None:
 # ---------------------------------------------------------------- other machines
 
 
+def _sent(jobs: "Sequence[Job]") -> tuple[Packed, str, list[str]]:
+    """What `train_packed` is called with."""
+    return _packed(jobs), os.getcwd(), sys.argv
+
+
 def _last_line(error: Exception) -> str:
     """What an error with another machine's traceback comes down to."""
     return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
-def train_packed(packed: Packed, folder: str) -> None:
-    """Train jobs in a process of a cluster's, which begins elsewhere than in the `folder` that all
-    paths of the configs start from; SIGTERM stops it with a checkpoint."""
+def train_packed(packed: Packed, folder: str, typed: list[str]) -> None:
+    """Train jobs in a process of a cluster's; SIGTERM stops it with a checkpoint.
+
+    It begins elsewhere than in the `folder` that all paths of the configs start from, and with
+    other arguments than those that were `typed`, which the runs note.
+    """
     os.chdir(folder)
+    sys.argv = typed
     from trainlab.progress import Display
     from trainlab.work import Worker, interruptible
 
@@ -330,6 +349,8 @@ class Submitit(Executor):
 
     The folder of the study has to be on a file system that all machines share.
     """
+
+    late = _LATE
 
     def __init__(
         self,
@@ -358,7 +379,7 @@ class Submitit(Executor):
         self.executor.update_parameters(name="trainlab", **settings)
 
     def start(self, jobs: "Sequence[Job]") -> Handle:
-        return _Submitted(self.executor.submit(train_packed, _packed(jobs), os.getcwd()))
+        return _Submitted(self.executor.submit(train_packed, *_sent(jobs)))
 
 
 class _Submitted:
@@ -381,6 +402,8 @@ class _Submitted:
 class Ray(Executor):
     """Tasks of Ray, one for each stack: of a running cluster's, or of this machine."""
 
+    late = _LATE
+
     def __init__(
         self,
         workers: int,
@@ -391,7 +414,8 @@ class Ray(Executor):
     ):
         super().__init__(workers, folder)
         self.ray = needed("ray", "ray", "executor=ray")
-        if not self.ray.is_initialized():
+        self.ours = not self.ray.is_initialized()
+        if self.ours:
             logging.getLogger("ray").setLevel(logging.ERROR)
             self.ray.init(
                 address=address, log_to_driver=False, include_dashboard=False, logging_level="error"
@@ -408,10 +432,11 @@ class Ray(Executor):
         self.task = self.ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(train_packed)
 
     def start(self, jobs: "Sequence[Job]") -> Handle:
-        return _Task(self.ray, self.task.remote(_packed(jobs), os.getcwd()))
+        return _Task(self.ray, self.task.remote(*_sent(jobs)))
 
     def close(self) -> None:
-        self.ray.shutdown()
+        if self.ours:
+            self.ray.shutdown()
 
 
 class _Task:

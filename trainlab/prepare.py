@@ -104,7 +104,7 @@ class Sources:
     """Data of the sweep's configs: read and prepared once for configs that agree, the last kept."""
 
     def __init__(self) -> None:
-        self._fingerprints: dict[str, str] = {}
+        self._known: dict[str, tuple[str, int]] = {}
         self._read: tuple[str, data.Examples] | None = None
         self._prepared: tuple[str, data.Data] | None = None
 
@@ -119,15 +119,13 @@ class Sources:
             self._read = key, data.read(config)
         return self._read
 
-    def fingerprint(self, config: Config) -> str:
+    def facts(self, config: Config) -> tuple[str, int]:
+        """The data's fingerprint, and how many numbers the inputs are."""
         key = self._key(config)
-        if key not in self._fingerprints:
-            self._fingerprints[key] = self._examples(config)[1].fingerprint()
-        return self._fingerprints[key]
-
-    def size(self, config: Config) -> int:
-        """How many numbers the inputs are."""
-        return self._examples(config)[1].x.size
+        if key not in self._known:
+            examples = self._examples(config)[1]
+            self._known[key] = examples.fingerprint(), examples.x.size
+        return self._known[key]
 
     def data(self, config: Config, device: torch.device) -> data.Data:
         key, examples = self._examples(config)

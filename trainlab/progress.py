@@ -73,8 +73,8 @@ class Display:
             self.warned.add(text)
             self.say(f"warning: {text}")
 
-    def failed(self, error: Exception) -> None:
-        self.say(f"failed: {type(error).__name__}: {error}")
+    def failed(self, reason: str) -> None:
+        self.say(f"failed: {reason}")
 
     def settled(self, outcomes: dict) -> None:
         self.ended = len(outcomes)

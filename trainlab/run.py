@@ -9,6 +9,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,9 +48,14 @@ class _Sweep:
     """The jobs of one command, those that are left to be trained, and what became of the others."""
 
     def __init__(
-        self, jobs: Sequence[Job], study: Path, fail_fast: bool, interrupted: Callable[[], bool]
+        self,
+        jobs: Sequence[Job],
+        study: Path,
+        alone: bool,
+        fail_fast: bool,
+        interrupted: Callable[[], bool],
     ):
-        self.jobs, self.study, self.alone = jobs, study, len(jobs) == 1
+        self.jobs, self.study, self.alone = jobs, study, alone
         self.fail_fast, self.interrupted = fail_fast, interrupted
         self.outcomes: dict[str, Outcome] = {}
         self.failed, self.written = False, time.monotonic()
@@ -157,7 +163,7 @@ class Session:
         ):
             if same := sum(run is not None for run in made) - len(runs):
                 display.say(f"{same} of these configs are the same run as another of them")
-            sweep = _Sweep(jobs, study, configs[0]["fail_fast"], interrupted)
+            sweep = _Sweep(jobs, study, alone, configs[0]["fail_fast"], interrupted)
             if configs[0]["dry_run"]:
                 self._show_plan(sweep.left, sweep.outcomes)
                 return [sweep.outcomes.get(run.id) if run else None for run in made]
@@ -200,7 +206,7 @@ class Session:
     def _run(self, config: Config, alone: bool) -> Run:
         try:
             # Rank 0 reads first: files are fetched once.
-            fingerprint = parallel.told(lambda: self.worker.sources.fingerprint(config))
+            fingerprint = parallel.told(lambda: self.worker.sources.facts(config)[0])
         except UserError:
             if alone:
                 raise
@@ -227,9 +233,8 @@ class Session:
         stacks = self.worker.stacks(jobs, most, measure=isinstance(executor, Local))
         for stack, death in executor(stacks, display, interrupted):
             if death:
-                error = RuntimeError(death)
-                fail([job.run for job in stack if job.look()], error)
-                display.failed(error)
+                fail([job.run for job in stack if job.look()], RuntimeError(death))
+                display.failed(death)
             yield stack
 
     def _is_local(self, config: Config) -> bool:
@@ -262,7 +267,11 @@ class Session:
         if pick_device(config["device"]).type == "cuda":
             return min(torch.cuda.device_count(), len(jobs))
         seconds = self.worker.seconds(jobs)
-        data = 3 * 4 * self.worker.sources.size(config)
+        sizes = [0]
+        for job in jobs:
+            with suppress(UserError):  # of data that cannot be read: it is listed in its turn
+                sizes.append(self.worker.sources.facts(job.run.config)[1])
+        data = 3 * 4 * max(sizes)
         free = free_memory() or math.inf
         workers = min(joblib.cpu_count(), len(jobs), int(free / 2 / (_WORKER + data)))
         return max(1, workers) if seconds > _WORTH else 1

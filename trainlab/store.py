@@ -3,8 +3,8 @@ files.
 
     outputs/<study>/<run id>/
         config.yaml  .hydra/overrides.yaml  env.json   what was asked for, and where it ran
-        status.json                                    running, done, failed, diverged, stopped
-        metrics.csv  log.txt                           one row, one line per epoch
+        status.json                                    running, done, failed, diverged, stopped, …
+        metrics.csv  log.txt                           a row per epoch; what happened
         result.json                                    flat; what tables are made of
         checkpoints/{last,best}.pt                     torch.load(weights_only=True)
 
@@ -25,6 +25,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, TextIO
@@ -49,6 +50,7 @@ def write_atomically(path: Path, write: Callable[[Path], None], sync: bool = Tru
     With `sync` it survives a loss of power too, which takes a millisecond or more.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.unlink(missing_ok=True)  # a dead process may have had our number
     try:
         write(beside)
         if sync:
@@ -107,10 +109,13 @@ def command() -> str:
 
 
 class Run:
-    """One run's folder. Made without touching the disk; `start` creates it."""
+    """One run's folder. Made without touching the disk; `start` creates it.
 
-    def __init__(self, config: Config, run_id: str):
-        self.config, self.id = config, run_id
+    `how` are settings of a process that computes it otherwise than was asked for.
+    """
+
+    def __init__(self, config: Config, run_id: str, how: Config | None = None):
+        self.asked, self.config, self.id = config, config | (how or {}), run_id
         self.path = Path(config["output_dir"]) / config["study"] / run_id
         self._lock = filelock.FileLock(self.path / ".lock")
         self._metrics: TextIO | None = None
@@ -201,9 +206,9 @@ class Run:
         for folder in (".hydra", "checkpoints"):
             (self.path / folder).mkdir(exist_ok=True)
         # Entry by entry: most are the same as of the sweep's run before.
-        entries = (_yaml_of(key, pickle.dumps(value)) for key, value in self.config.items())
+        entries = (_yaml_of(key, pickle.dumps(value)) for key, value in self.asked.items())
         _write_text(self.path / "config.yaml", "".join(entries))
-        _write_text(self.path / ".hydra" / "overrides.yaml", _yaml(self.config["overrides"]))
+        _write_text(self.path / ".hydra" / "overrides.yaml", _yaml(self.asked["overrides"]))
         _write_json(self.path / "env.json", environment() | _threads())
         _write_text(self.path / "metrics.csv", "")
         for row in rows:
@@ -214,15 +219,17 @@ class Run:
         for name, make in build_each(self.config, "logger").items():
             with self._harmless(name):
                 logger = make()
-                logger.begin(self.path, flat(self.config), rows)
+                logger.begin(self.path, flat(self.asked), rows)
                 self._loggers[name] = logger
 
     def set_status(self, status: str, reason: str | None = None) -> None:
         if status != "running":
             self._end(status)
+        # To the microsecond: the time tells a status from the next one of its kind.
+        now = datetime.now().astimezone().isoformat(timespec="microseconds")
         entry = {"run_id": self.id, "status": status, "reason": reason}
-        entry |= {"pid": os.getpid(), "host": HOST, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-        entry |= {"overrides": self.config["overrides"], "config": flat(self.config)}
+        entry |= {"pid": os.getpid(), "host": HOST, "time": now}
+        entry |= {"overrides": self.asked["overrides"], "config": flat(self.asked)}
         _write_json(self.path / "status.json", entry)
 
     def log(self, row: Row) -> None:
@@ -249,7 +256,8 @@ class Run:
         path = self.path / "steps.csv"
         if path.is_file():
             head, *lines = path.read_text(encoding="utf-8").splitlines(keepends=True) or [""]
-            kept = [line for line in lines if int(line.partition(",")[0]) <= last]
+            whole = (line for line in lines if line.endswith("\n"))
+            kept = [line for line in whole if int(line.partition(",")[0]) <= last]
             _write_text(path, "".join([head, *kept]))
 
     def say(self, line: str) -> None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 
 from trainlab.adapters import is_torchs
-from trainlab.config import Config, build
+from trainlab.config import Config, UserError, build
 from trainlab.data import Data, batches, free_memory
 from trainlab.prepare import THREADS, Sources, build_model, dense, pick_device, threads
 from trainlab.stack import Stack
@@ -64,8 +64,9 @@ class Widths:
         width, seconds, _ = self.known.get(kind, Width(_USUAL))
         if config["stack"] != "auto":
             width = config["stack"]
-        if config["compile"] or is_torchs(build(config, "optimizer")):
-            width = 1
+        with contextlib.suppress(UserError):  # of an optimizer that cannot be built
+            if config["compile"] or is_torchs(build(config, "optimizer")):
+                width = 1
         return Width(min(width, runs, self.limits.get(kind, runs)), seconds)
 
     def _measured(self, configs: Sequence[Config]) -> Width:

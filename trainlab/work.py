@@ -23,6 +23,8 @@ from trainlab.step import Rehearsal, rehearse
 from trainlab.store import FINISHED, Run
 from trainlab.widths import Widths, out_of_memory
 
+_KNOWN = (UserError, parallel.Lost)  # errors that say all there is to say
+
 
 class Job:
     """A run that a command wants trained: its status when the command began, and when last looked
@@ -141,7 +143,7 @@ class Worker:
                     raise
                 fail([job.run for job in taken] or runs, error, bool(taken))
                 if not alone:
-                    display.failed(error)
+                    display.failed(_reason(error))
         finally:
             torch.set_num_threads(THREADS)
             for run in runs:
@@ -248,17 +250,22 @@ def _open(
 
 def fail(runs: Iterable[Run], error: Exception, started: bool = False) -> None:
     """Note the error in the folders of runs that did not finish, unless others train them."""
-    known = isinstance(error, UserError | parallel.Lost)
     for run in runs:
-        status = run.status().get("status")
-        if (started and status in FINISHED) or not run.acquire():
+        if not run.acquire():
             continue
-        if status is None:
-            run.start([])
-        run.say(str(error) if known else "".join(traceback.format_exception(error)))
-        reason = str(error) if known else f"{type(error).__name__}: {error}"
-        run.set_status("stopped" if isinstance(error, parallel.Lost) else "failed", reason)
+        status = run.status().get("status")  # as nobody changes it any more
+        if status not in FINISHED or (run.config["fresh"] and not started):
+            if status is None:
+                run.start([])
+            known = isinstance(error, _KNOWN)
+            run.say(str(error) if known else "".join(traceback.format_exception(error)))
+            lost = isinstance(error, parallel.Lost)
+            run.set_status("stopped" if lost else "failed", _reason(error))
         run.release()
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, _KNOWN) else f"{type(error).__name__}: {error}"
 
 
 @contextmanager

@@ -11,8 +11,6 @@ from trainlab.tables.runs import Entry, cell, naturally, read_metrics
 from trainlab.tables.statistics import interval
 from trainlab.tables.where import value_of
 
-X_OF_CURVES = ("epoch", "step", "seconds")
-
 
 class Curve(NamedTuple):
     """A recipe's metric over its epochs: the mean over seeds, and its 95 % interval."""
