@@ -106,7 +106,7 @@ def rounds(works: dict[str, tuple[list[str], Accuracies]], n: int) -> dict[str, 
 
 def against_peers(file: Path, quick: bool) -> None:
     """32 runs of 64-100-100-10: 8 seeds × 4 learning rates, batches of 32."""
-    few, many, n, more = (2, 2, 1, 1) if quick else (10, 50, 3, 4)
+    few, many, n, more = (2, 2, 1, 1) if quick else (10, 50, 4, 3)
     works = {"1 worker": ours(many, 1), "2 workers": ours(many, 2), "bare": bare(file, many)}
     comparisons = []
     if importlib.util.find_spec("lightning"):
