@@ -73,6 +73,8 @@ class GridSweeper(BasicSweeper):
         others = foreign(choices(overrides))
         for batch in self.split_arguments(overrides, self.max_batch_size):
             jobs = [applying(job, others) for job in batch]
+            if others:  # those that differ only in what does not apply to them are one
+                jobs = list(map(list, dict.fromkeys(map(tuple, jobs))))
             returns.append(self.launcher.launch(jobs, initial_job_idx=sum(map(len, returns))))
         # A launcher of other processes has its results only here.
         if not self.config.dry_run:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -106,13 +107,14 @@ def leave(folder) -> Callable[..., Path]:
 def trainlab_process(folder) -> Callable[..., subprocess.Popen]:
     """Start the command line as a process of its own."""
 
-    def start(*arguments: str) -> subprocess.Popen:
+    def start(*arguments: str, **how: Any) -> subprocess.Popen:
         return subprocess.Popen(
             [sys.executable, "-m", "trainlab", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
+            **how,
         )
 
     return start

@@ -323,9 +323,10 @@ def test_a_setting_applies_to_the_choices_that_have_it(trainlab, launcher):
 def test_a_sweeps_setting_applies_to_the_choices_that_have_it(trainlab, folder):
     answer = trainlab(
         "train", "-m", *TINY, "optimizer=momentum,adam", "optimizer.momentum=0.5,0.9",
-        "optimizer.beta1=choice(0.8)",
+        "optimizer.beta1=0.8,0.85",
     )  # fmt: skip
     assert answer.code == 0, answer.err
+    assert len(json.loads((answer.path / "sweep.json").read_text())["plans"][0]["runs"]) == 4
     typed = {
         frozenset(json.loads(path.read_text())["overrides"]) - {"quiet=True"}
         for path in folder.rglob("status.json")
@@ -333,6 +334,7 @@ def test_a_sweeps_setting_applies_to_the_choices_that_have_it(trainlab, folder):
     kinds = {tuple(sorted(t for t in texts if t.startswith("optimizer"))) for texts in typed}
     assert kinds == {
         ("optimizer.beta1=0.8", "optimizer=adam"),
+        ("optimizer.beta1=0.85", "optimizer=adam"),
         ("optimizer.momentum=0.5", "optimizer=momentum"),
         ("optimizer.momentum=0.9", "optimizer=momentum"),
     }
@@ -1063,3 +1065,32 @@ def test_what_has_no_gradient_is_refused(trainlab, typed, says):
     answer = trainlab("train", *GRADIENT, *typed)
     assert answer.code == 2
     assert says in answer.err
+
+
+def test_a_journal_with_a_torn_line_loses_only_that(trainlab, folder):
+    short = ("-q", "max_examples=100", "epochs=1", "search=random", "search.storage=journal")
+    space = ("optimizer.lr=interval(1e-3,1e-1)", "search.trials=2")
+    answer = trainlab("train", *short, *space)
+    assert answer.code == 0
+    journal = answer.path / "search.journal"
+    journal.write_bytes(journal.read_bytes()[:-20])  # as a full disk leaves it
+    for _ in range(2):
+        assert trainlab("train", *short, *space).code == 0
+        assert len(pd.read_csv(answer.path / "search.csv")) == 2
+
+
+def test_a_folder_that_cannot_be_made_is_told_by_every_storage(trainlab, folder):
+    (folder / "afile").write_text("")
+    for storage in ("memory", "sqlite", "journal"):
+        answer = trainlab(
+            "train", "search=random", "optimizer.lr=interval(1e-3,1e-1)", "output_dir=afile",
+            f"search.storage={storage}",
+        )  # fmt: skip
+        assert answer.code == 2
+        assert "Choose another place with output_dir" in answer.err
+
+
+def test_a_descent_with_no_step_to_take_says_so(trainlab):
+    answer = trainlab("train", "search=gradient", "max_examples=200", "epochs=1")
+    assert answer.code == 0
+    assert "train for more epochs, or unroll fewer" in answer.err

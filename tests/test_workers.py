@@ -440,6 +440,54 @@ def test_a_dead_worker_costs_no_core(tmp_path, monkeypatch):
     assert waited == [[True]]
 
 
+def test_ctrl_c_in_the_terminal_of_local_jobs_loses_nothing(trainlab_process, folder):
+    pytest.importorskip("submitit")
+    arguments = [*SWEEP, "epochs=20000", "stack=4", "executor=submitit", "executor.cluster=local"]
+    process = trainlab_process("train", *arguments, start_new_session=True)
+    study = folder / "outputs" / "runs"
+    until(lambda: begun(study, 8))
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, err = process.communicate(timeout=90)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert set(statuses(study)) == {"stopped"}
+    assert len(list(study.glob("*/checkpoints/last.pt"))) == 8
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no terminals here")
+def test_a_closed_terminal_stops_a_sweep_with_checkpoints(trainlab_process, folder):
+    arguments = [*SWEEP, "epochs=20000", "stack=4", "workers=2", "device=cpu"]
+    process = trainlab_process("train", *arguments, start_new_session=True)
+    study = folder / "outputs" / "runs"
+    until(lambda: begun(study, 8))
+    os.killpg(process.pid, signal.SIGHUP)
+    process.communicate(timeout=90)
+    assert set(statuses(study)) == {"stopped"}
+    assert len(list(study.glob("*/checkpoints/last.pt"))) == 8
+
+
+def test_what_a_killed_process_left_half_written_goes(trainlab):
+    answer = trainlab("train", "-q", "max_examples=100", "epochs=2", "until=1")
+    left = answer.path / "checkpoints" / ".last.pt.12345"
+    left.write_bytes(b"half")
+    assert trainlab("train", "-q", "max_examples=100", "epochs=2").code == 0
+    assert not left.exists()
+
+
+def test_the_error_of_another_machine_is_named():
+    trace = "Job (task=0) failed:\n---\nTraceback …\nmine.OddError: 1 and 2\n---\nsee /x_log.err"
+    assert executors._last_line(RuntimeError(trace)) == "mine.OddError: 1 and 2"
+    silent = "Job 1 has not produced any output\nError stream produced:\nsubmitit INFO: Loading"
+    assert executors._last_line(RuntimeError(silent)) == "Job 1 has not produced any output"
+
+
+def test_a_sweep_with_failures_names_both_remedies(trainlab):
+    sweep = ("-m", "arch=unet,mlp", "seed=0", "max_examples=100", "epochs=1")
+    assert trainlab("train", *sweep).code == 1
+    answer = trainlab("train", *sweep)
+    assert "2 of 2 runs are there already (1 failed); retry=true tries them again" in answer.err
+
+
 def test_an_executor_that_is_not_installed_says_what_to_install(trainlab, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     answer = trainlab("train", *SWEEP, "epochs=3", "executor=ray")

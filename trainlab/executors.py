@@ -11,8 +11,10 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import re
 import signal
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -286,7 +288,9 @@ def _serve(connection: Connection) -> None:
         if not working:
             os._exit(0)
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the sweep's to handle
+    for name in ("SIGINT", "SIGHUP"):  # Ctrl-C and a closed terminal are the sweep's to handle
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     signal.signal(signal.SIGTERM, ask)
     import torch
 
@@ -326,7 +330,9 @@ def _sent(jobs: "Sequence[Job]") -> tuple[Packed, str, list[str]]:
 
 def _last_line(error: Exception) -> str:
     """What an error with another machine's traceback comes down to."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    raised = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Interrupt)(:|$)", line)]
+    return (raised[-1:] or lines[:1] or [type(error).__name__])[0]
 
 
 def train_packed(packed: Packed, folder: str, typed: list[str]) -> None:
@@ -340,7 +346,8 @@ def train_packed(packed: Packed, folder: str, typed: list[str]) -> None:
     from trainlab.progress import Display
     from trainlab.work import Worker, interruptible
 
-    with interruptible() as interrupted:
+    # Several are told to stop more than once: by the terminal, by us, by the cluster.
+    with interruptible(patient=True) as interrupted:
         Worker()(_unpacked(packed), Display(len(packed), quiet=True), interrupted)
 
 
@@ -379,7 +386,23 @@ class Submitit(Executor):
         self.executor.update_parameters(name="trainlab", **settings)
 
     def start(self, jobs: "Sequence[Job]") -> Handle:
-        return _Submitted(self.executor.submit(train_packed, *_sent(jobs)))
+        if self.executor.cluster != "local":
+            return _Submitted(self.executor.submit(train_packed, *_sent(jobs)))
+        with _deaf_children():
+            return _Local(self.executor.submit(train_packed, *_sent(jobs)))
+
+
+@contextlib.contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Processes that are started meanwhile do not hear the Ctrl-C of the terminal we share."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class _Submitted:
@@ -396,7 +419,27 @@ class _Submitted:
     def interrupt(self) -> None:
         self.job.cancel()
 
-    kill = interrupt
+    def kill(self) -> None:
+        self.job.cancel()
+
+
+class _Local(_Submitted):
+    """A job on this machine: submitit's own `cancel` leaves it a second for its checkpoint."""
+
+    asked = False
+
+    def over(self, display: "Display") -> bool:
+        over = super().over(display)
+        if self.asked and not over:  # again: as it starts, submitit passes over the signal
+            self.kill()
+        return over
+
+    def interrupt(self) -> None:
+        self.asked = True
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(self.job.job_id), signal.SIGTERM)
 
 
 class Ray(Executor):

@@ -13,8 +13,7 @@ from typing import NamedTuple
 
 import filelock
 
-from trainlab.config import UserError
-from trainlab.store import HOST, command, lives, read_json, write_atomically
+from trainlab.store import HOST, command, lives, make_folder, read_json, write_atomically
 
 _DAY = 86400.0
 
@@ -71,13 +70,7 @@ def note(
 
     A search says its `total` and `metric` first; then each of its batches is added to those before.
     """
-    try:
-        study.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"The folder {study} cannot be written: {error.strerror or error}. Choose another "
-            "place with output_dir=…"
-        ) from error
+    make_folder(study)
     with filelock.FileLock(study / ".sweep.lock"):
         me, before = (os.getpid(), HOST), read(study)
         now = time.strftime("%Y-%m-%dT%H:%M:%S%z")

@@ -47,17 +47,19 @@ class Display:
         if not self.quiet:
             self.console.print(text, markup=False, soft_wrap=True)
 
-    def skipped(self, runs: Sequence[Run]) -> None:
-        self.ended += len(runs)
-        if runs and self.runs == 1:
-            state = runs[0].status()["status"]
-            remedy = (
-                "retry=true tries it again" if state == "failed" else "fresh=true trains it anew"
-            )
-            self.say(f"This run is there already ({state}); {remedy}.")
-        elif runs:
+    def skipped(self, states: Sequence[str]) -> None:
+        """Runs that are not trained, by how they ended before."""
+        self.ended += len(states)
+        failed, it = states.count("failed"), "it" if self.runs == 1 else "them"
+        remedies = [f"retry=true tries {it} again"] if failed else []
+        if failed < len(states):
+            remedies.append(f"fresh=true trains {it} anew")
+        if states and self.runs == 1:
+            self.say(f"This run is there already ({states[0]}); {remedies[0]}.")
+        elif states:
+            some = f" ({failed} failed)" if failed else ""
             self.say(
-                f"{len(runs)} of {self.runs} runs are there already; fresh=true trains them anew."
+                f"{len(states)} of {self.runs} runs are there already{some}; {', '.join(remedies)}."
             )
 
     def training(self, runs: Sequence[Run], epochs: int | None) -> None:

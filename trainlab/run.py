@@ -171,7 +171,7 @@ class Session:
             # What is wrong with a single config is found later, and then no folder was made.
             if whole and parallel.first() and (study.is_dir() or not alone):
                 sweep.note_plan()
-            display.skipped([outcome.run for outcome in sweep.outcomes.values()])
+            display.skipped([outcome.status for outcome in sweep.outcomes.values()])
             waited = False
             while sweep.left and not sweep.enough():
                 free = [job for job in sweep.left if not job.run.busy()]

@@ -18,6 +18,7 @@ import math
 import os
 import pickle
 import platform
+import re
 import shlex
 import shutil
 import socket
@@ -42,6 +43,7 @@ Row = dict[str, float]
 # A run in one of these states is finished: the same command does not train it again.
 FINISHED = ("done", "diverged")
 HOST = socket.gethostname()
+_BESIDE = re.compile(r"\.[\w.]+\.\d+")  # names of files that are not in their places yet
 
 
 def write_atomically(path: Path, write: Callable[[Path], None], sync: bool = True) -> None:
@@ -73,6 +75,16 @@ def _write_json(path: Path, value: dict[str, Any], sync: bool = False) -> None:
     """An object with a line for each key."""
     lines = (f"{json.dumps(k)}: {json.dumps(v, allow_nan=False)}" for k, v in value.items())
     _write_text(path, "{\n" + ",\n".join(lines) + "\n}\n", sync)
+
+
+def make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"The folder {path} cannot be written: {error.strerror or error}. Choose another "
+            "place with output_dir=…"
+        ) from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -152,7 +164,9 @@ class Run:
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
-            raise UserError(f"{path} is damaged; fresh=true trains this run anew.") from error
+            raise UserError(
+                f"{path} is damaged; once it is deleted, the run begins anew."
+            ) from error
 
     # -- the life of a run
 
@@ -205,6 +219,10 @@ class Run:
         """
         for folder in (".hydra", "checkpoints"):
             (self.path / folder).mkdir(exist_ok=True)
+        if (self.path / "status.json").exists():
+            for left in self.path.rglob(".*.*"):  # by a process that was killed as it wrote
+                if _BESIDE.fullmatch(left.name):
+                    left.unlink(missing_ok=True)
         # Entry by entry: most are the same as of the sweep's run before.
         entries = (_yaml_of(key, pickle.dumps(value)) for key, value in self.asked.items())
         _write_text(self.path / "config.yaml", "".join(entries))

@@ -269,8 +269,9 @@ def _reason(error: Exception) -> str:
 
 
 @contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM ask the loop to stop at the next step; a second one stops at once.
+def interruptible(patient: bool = False) -> Iterator[Callable[[], bool]]:
+    """Ctrl-C, SIGTERM and a closed terminal ask the loop to stop at the next step; a second one
+    stops at once, unless `patient`.
 
     Where several processes train the run, all stop at the same step.
     """
@@ -278,14 +279,17 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 
     def ask(number: int, frame: Any) -> None:
         nonlocal asked
-        if asked:
+        if asked and not patient:
             raise KeyboardInterrupt
         asked = True
 
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)  # or nohup wants it ignored
+    previous = {number: signal.signal(number, ask) for number in numbers}
     try:
         yield lambda: parallel.agreed(asked)
     finally:

@@ -46,6 +46,11 @@ def candidates(
     tried = [rows[0], rows[-1], max(_after_the_last_setback(rows), key=lambda row: row["lr"])]
     for key, name in names.items():
         say(f"{key} along the gradient: {' → '.join(f'{row[name]:.3g}' for row in _some(rows))}")
+    if len(rows) == 1:
+        say(
+            f"one step of it takes search.unroll={settings['unroll']} steps of training, and there "
+            "are no more: train for more epochs, or unroll fewer"
+        )
     if len(keys) == 1:
         say("weight decay is 0, which has no logarithm: only the learning rate is learnt")
     found = [{key: float(f"{row[name]:.3g}") for key, name in names.items()} for row in tried]

@@ -21,7 +21,7 @@ import filelock
 
 from trainlab.config import UserError
 from trainlab.search.samplers import Parameters
-from trainlab.store import read_json, write_atomically
+from trainlab.store import make_folder, read_json, write_atomically
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -178,14 +178,17 @@ class Trials:
         if self.kind == "memory":
             return storages.InMemoryStorage()
         if self._file:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self._file.parent)
         if self.kind == "journal":
             lock = _JournalLock(self.folder / f".{self.name}.journal.lock")
+            lock.acquire()
+            _cut_torn_line(self._file)
+            lock.release()
             return storages.JournalStorage(journal.JournalFileBackend(str(self._file), lock))
         url = f"sqlite:///{self._file}" if self.kind == "sqlite" else self.kind
         timeout = {"connect_args": {"timeout": _PATIENCE}} if url.startswith("sqlite") else {}
         storage = storages.RDBStorage(url, engine_kwargs=timeout)
-        self.folder.mkdir(parents=True, exist_ok=True)  # where the locks are
+        make_folder(self.folder)  # where the locks are
         return storage
 
     @property
@@ -346,6 +349,15 @@ def _close(storage: Any) -> None:
     if engine := getattr(storage, "engine", None):
         storage.remove_session()
         engine.dispose()
+
+
+def _cut_torn_line(journal: Path) -> None:
+    """Drop what a process that died did not write to its end: the next line would be joined to
+    it."""
+    text = journal.read_bytes() if journal.exists() else b""
+    if text and not text.endswith(b"\n"):
+        with open(journal, "ab") as file:
+            file.truncate(text.rfind(b"\n") + 1)
 
 
 class _JournalLock:
