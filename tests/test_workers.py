@@ -425,7 +425,8 @@ def test_what_cannot_be_read_or_built_stops_no_others(trainlab, folder):
     (folder / "conf" / "optimizer").mkdir(parents=True)
     (folder / "conf" / "optimizer" / "strange.yaml").write_text("_target_: os.system\nlr: 0.1\n")
     for wrong in ("optimizer=strange,sgd", "dataset=mnist,iris"):
-        answer = trainlab("train", "-m", wrong, "seed=0,1", "epochs=1", f"study={wrong[:4]}")
+        sweep = ("-m", wrong, "seed=0,1", "epochs=1", "data_dir=nowhere", f"study={wrong[:4]}")
+        answer = trainlab("train", *sweep)
         assert answer.code == 1
         assert sorted(statuses(answer.path)) == ["done", "done", "failed", "failed"]
 
