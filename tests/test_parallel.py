@@ -119,6 +119,7 @@ def test_a_batch_may_be_smaller_than_the_processes_are_many(trainlab, folder):
     assert_same(one, only_run(folder / "outputs" / "three"))
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_with_as_many_processes_as_there_are(trainlab, folder):
     arguments = (
         "device=cpu", "act=tanh", "norm=batch", "preprocess=standardize", "optimizer=momentum",
@@ -163,7 +164,7 @@ def test_what_is_refused_is_said_once(folder, arguments, sentence):
     assert not (folder / "outputs").exists()
 
 
-@pytest.mark.parametrize("broken", [0, 1])
+@pytest.mark.parametrize("broken", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_an_error_of_one_process_ends_all(folder, broken):
     (folder / "broken.py").write_text(
         "import os, sys\n"

@@ -624,7 +624,7 @@ def test_two_processes_share_the_trials_of_a_journal(trainlab, trainlab_process,
     assert not list(folder.glob("outputs/runs/.search.????????.lock"))
 
 
-@pytest.mark.parametrize("storage", ["memory", "journal"])
+@pytest.mark.parametrize("storage", [pytest.param("memory", marks=pytest.mark.slow), "journal"])
 def test_a_search_killed_while_training_continues(trainlab, trainlab_process, folder, storage):
     command = (
         "train", "search=tpe", "search.trials=6", "search.batch=2", "search.startup=2", LR,

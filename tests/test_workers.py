@@ -147,7 +147,9 @@ def test_what_kills_its_worker_twice_is_reported(trainlab, folder):
     assert sorted(statuses(answer.path)) == ["done", "done", "failed", "failed"]
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "how", [signal.SIGKILL, signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_workers_end_with_their_sweep(trainlab, trainlab_process, undisturbed, folder, how):
     whole = undisturbed(*SLOW)
     process = trainlab_process("train", *SWEEP, *SLOW, "study=cut", "workers=2", "stack=2")
@@ -184,7 +186,11 @@ def test_who_is_asked_to_end_has_not_died(trainlab, trainlab_process, undisturbe
 
 
 @pytest.mark.parametrize(
-    ("executor", "how"), [("submitit", ["executor.cluster=local"]), ("ray", [])]
+    ("executor", "how"),
+    [
+        ("submitit", ["executor.cluster=local"]),
+        pytest.param("ray", [], marks=pytest.mark.slow),
+    ],
 )
 def test_other_executors_are_interrupted(trainlab, trainlab_process, folder, executor, how):
     pytest.importorskip(executor)
