@@ -229,6 +229,18 @@ def test_executors_that_cannot_be_had(trainlab, executor, how, told):
     assert told in answer.err
 
 
+def test_what_kills_any_process_kills_no_sweep_of_workers(trainlab_process, folder):
+    """Not by being measured either: stack=auto is the default."""
+    (folder / "conf" / "act").mkdir(parents=True)
+    (folder / "conf" / "act" / "deadly.yaml").write_text("_target_: mine.Deadly\n")
+    (folder / "mine.py").write_text(DEADLY.replace("multiprocessing.parent_process()", "True"))
+    sweep = ("-m", "act=deadly,relu", "seed=0,1", "max_examples=100", "epochs=20")
+    process = trainlab_process("train", *sweep, "trusted=[mine]", "workers=2")
+    _, err = process.communicate(timeout=90)
+    assert process.returncode == 1, err
+    assert sorted(statuses(folder / "outputs" / "runs")) == ["done", "done", "failed", "failed"]
+
+
 def test_an_unwritable_folder_is_no_death(trainlab, folder):
     (folder / "outputs").write_text("a file")
     answer = trainlab("train", *SWEEP, "epochs=1", "workers=2", "stack=4")

@@ -201,7 +201,7 @@ class _Process:
     def begin(self, jobs: "Sequence[Job]") -> None:
         self.idle, self.runs = False, {job.run.id: job.run for job in jobs}
         # Processes of the daemon kind have no children: they read their data themselves.
-        how: dict[str, Any] = {"stack": len(jobs), "loader_workers": 0}
+        how: dict[str, Any] = {"loader_workers": 0}
         if jobs[0].run.config["threads"] == "auto":
             how["threads"] = 1
         if jobs[0].run.config["device"] in ("auto", "cuda") and (gpus := _gpus()):

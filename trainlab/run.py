@@ -229,8 +229,8 @@ class Session:
             return
         spread = isinstance(executor, Local) or jobs[0].run.config["workers"] != "auto"
         most = math.ceil(len(jobs) / executor.workers) if spread else None
-        # What this machine measures says nothing of others.
-        stacks = self.worker.stacks(jobs, most, measure=isinstance(executor, Local))
+        # They measure for themselves: what kills a process as it computes shall not kill this one.
+        stacks = self.worker.stacks(jobs, most, measure=False)
         for stack, death in executor(stacks, display, interrupted):
             if death:
                 fail([job.run for job in stack if job.look()], RuntimeError(death))
