@@ -229,7 +229,7 @@ class Session:
             return
         spread = isinstance(executor, Local) or jobs[0].run.config["workers"] != "auto"
         most = math.ceil(len(jobs) / executor.workers) if spread else None
-        # They measure for themselves: what kills a process as it computes shall not kill this one.
+        # They measure for themselves: with workers=N nothing that could die is computed here.
         stacks = self.worker.stacks(jobs, most, measure=False)
         for stack, death in executor(stacks, display, interrupted):
             if death:
