@@ -74,6 +74,14 @@ def assert_equal(left: dict[str, pd.DataFrame], right: dict[str, pd.DataFrame], 
         pd.testing.assert_frame_equal(left[name], right[name], check_exact=exact)
 
 
+def own(folder: Path, group: str, name: str, code: str):
+    """A user's option of a group: the class of its name in the module my_<name>."""
+    (folder / "conf" / group).mkdir(parents=True)
+    text = f"_target_: my_{name}.{name.capitalize()}\n"
+    (folder / "conf" / group / f"{name}.yaml").write_text(text)
+    (folder / f"my_{name}.py").write_text(code)
+
+
 @pytest.fixture
 def undisturbed(trainlab):
     """The rows of a sweep in one process."""
@@ -136,11 +144,9 @@ class Deadly(nn.ReLU):
 
 
 def test_what_kills_its_worker_twice_is_reported(trainlab, folder):
-    (folder / "conf" / "act").mkdir(parents=True)
-    (folder / "conf" / "act" / "deadly.yaml").write_text("_target_: mine.Deadly\n")
-    (folder / "mine.py").write_text(DEADLY)
+    own(folder, "act", "deadly", DEADLY)
     arguments = ("-m", "act=deadly,relu", "seed=0,1", "max_examples=100", "epochs=2")
-    answer = trainlab("train", *arguments, "trusted=[mine]", "workers=2", "stack=2")
+    answer = trainlab("train", *arguments, "trusted=[my_deadly]", "workers=2", "stack=2")
     assert answer.code == 1
     assert "tried once more" in answer.err
     assert answer.err.count("RuntimeError: a worker was killed (SIGKILL)") >= 2
@@ -231,14 +237,27 @@ def test_executors_that_cannot_be_had(trainlab, executor, how, told):
 
 def test_what_kills_any_process_kills_no_sweep_of_workers(trainlab_process, folder):
     """Not by being measured either: stack=auto is the default."""
-    (folder / "conf" / "act").mkdir(parents=True)
-    (folder / "conf" / "act" / "deadly.yaml").write_text("_target_: mine.Deadly\n")
-    (folder / "mine.py").write_text(DEADLY.replace("multiprocessing.parent_process()", "True"))
+    own(folder, "act", "deadly", DEADLY.replace("multiprocessing.parent_process()", "True"))
     sweep = ("-m", "act=deadly,relu", "seed=0,1", "max_examples=100", "epochs=20")
-    process = trainlab_process("train", *sweep, "trusted=[mine]", "workers=2")
+    process = trainlab_process("train", *sweep, "trusted=[my_deadly]", "workers=2")
     _, err = process.communicate(timeout=90)
     assert process.returncode == 1, err
     assert sorted(statuses(folder / "outputs" / "runs")) == ["done", "done", "failed", "failed"]
+
+
+def test_a_run_that_kills_its_worker_costs_no_run_that_waits_behind_it(trainlab, folder):
+    """Nets that train one by one come to a worker as a group; it dies of one of them."""
+    huge = DEADLY.replace("multiprocessing.parent_process()", "x.abs().max() > 1e6")
+    own(folder, "act", "deadly", huge)
+    sweep = ("-m", "arch=cnn", "act=deadly", "seed=range(3)", "optimizer.lr=1e9,0.01")
+    short = ("optimizer=sgd", "max_examples=60", "epochs=2", "workers=2", "device=cpu")
+    answer = trainlab("train", *sweep, *short, "trusted=[my_deadly]")
+    assert answer.code == 1
+    status = {
+        path.parent: json.loads(path.read_text()) for path in answer.path.glob("*/status.json")
+    }
+    ended = sorted((s["config"]["optimizer.lr"], s["status"]) for s in status.values())
+    assert ended == [(0.01, "done")] * 3 + [(1e9, "failed")] * 3
 
 
 def test_an_unwritable_folder_is_no_death(trainlab, folder):
@@ -328,7 +347,7 @@ def test_a_cluster_that_runs_already_trains_in_the_folder_of_the_command(
 LAZY = """
 from trainlab.executors import Executor
 
-class Nothing(Executor):
+class Lazy(Executor):
     def start(self, jobs):
         return self
     def over(self, display):
@@ -339,11 +358,9 @@ class Nothing(Executor):
 
 
 def test_an_executor_that_trains_nothing_is_not_asked_for_ever(trainlab, folder):
-    (folder / "conf" / "executor").mkdir(parents=True)
-    (folder / "conf" / "executor" / "lazy.yaml").write_text("_target_: lazy.Nothing\n")
-    (folder / "lazy.py").write_text(LAZY)
+    own(folder, "executor", "lazy", LAZY)
     answer = trainlab(
-        "train", "-m", "seed=0,1", "epochs=1", "executor=lazy", "trusted=[lazy]", "workers=1"
+        "train", "-m", "seed=0,1", "epochs=1", "executor=lazy", "trusted=[my_lazy]", "workers=1"
     )
     assert answer.code == 1
     assert "tried once more" in answer.err
@@ -429,11 +446,9 @@ class Trouble(Exception):
 
 
 def test_one_that_fails_oddly_in_a_worker_is_listed(trainlab, folder):
-    (folder / "conf" / "act").mkdir(parents=True)
-    (folder / "conf" / "act" / "odd.yaml").write_text("_target_: oddly.Odd\n")
-    (folder / "oddly.py").write_text(ODD)
+    own(folder, "act", "odd", ODD)
     sweep = ("-m", "act=odd,relu", "seed=0,1", "max_examples=100", "epochs=1")
-    answer = trainlab("train", *sweep, "trusted=[oddly]", "workers=2", "stack=1")
+    answer = trainlab("train", *sweep, "trusted=[my_odd]", "workers=2", "stack=1")
     assert answer.code == 1
     assert "Trouble: 1 and 2" in answer.err
     assert sorted(statuses(answer.path)) == ["done", "done", "failed", "failed"]

@@ -97,14 +97,28 @@ class Executor:
                 for entry in [entry for entry in under_way if entry[0].over(display)]:
                     under_way.remove(entry)
                     handle, jobs = entry
-                    # Asked to end, it did not die.
-                    death = None if asked else handle.death() or self._nothing_done(jobs)
-                    if death and not {job.run.id for job in jobs} & tried:
-                        tried |= {job.run.id for job in jobs}
-                        display.say(f"{death}; its stack is tried once more")
-                        again.append(jobs)
-                    else:
-                        yield jobs, death
+                    if asked:  # to end, it did not die
+                        yield jobs, None
+                        continue
+                    death = handle.death()
+                    why = death or self._nothing_done(jobs)
+                    if why is None:
+                        yield jobs, None
+                        continue
+                    finished, begun, waiting = _sorted(jobs)
+                    yield finished, None
+                    if begun and waiting:  # which are no worse for it
+                        again.append(waiting)
+                    struck = begun or waiting
+                    ids = {job.run.id for job in struck}
+                    if ids and not ids & tried:
+                        display.say(f"{why}; its stack is tried once more")
+                        again.append(struck)
+                    elif death and not begun and len(struck) > 1:
+                        again += [[job] for job in struck]  # to see of which it dies
+                    elif ids:
+                        yield struck, why
+                    tried |= ids
         finally:
             for handle, _ in under_way:
                 handle.kill()
@@ -113,14 +127,26 @@ class Executor:
         """That a process came back and left all its runs as they were, or None: without this, they
         would be handed out for ever."""
         end = time.monotonic() + self.late
-        while all(job.untouched for job in jobs) and time.monotonic() < end:
+        while all(job.untouched for job in jobs):
+            if time.monotonic() >= end:
+                return (
+                    "the process that should have trained this run left "
+                    f"{self.folder.absolute()} as it was: is it the same folder there?"
+                )
             time.sleep(_LISTEN)
-        if not all(job.untouched for job in jobs):
-            return None
-        return (
-            f"the process that should have trained this run left {self.folder.absolute()} as it "
-            "was: is it the same folder there?"
-        )
+        return None
+
+
+def _sorted(jobs: "Sequence[Job]") -> "tuple[list[Job], list[Job], list[Job]]":
+    """Of the jobs of a process that has ended: those that are finished, those it had begun, and
+    those it had not come to."""
+    touched = {job.run.id for job in jobs if not job.untouched}
+    left = [job for job in jobs if job.look()]
+    return (
+        [job for job in jobs if job not in left],
+        [job for job in left if job.run.id in touched],
+        [job for job in left if job.run.id not in touched],
+    )
 
 
 def _packed(jobs: "Sequence[Job]", **how: Any) -> Packed:

@@ -104,7 +104,8 @@ class Sources:
     """Data of the sweep's configs: read and prepared once for configs that agree, the last kept."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[str, int]] = {}
+        self._fingerprints: dict[str, str] = {}
+        self.largest = 0  # numbers that the inputs of a config have, of those read so far
         self._read: tuple[str, data.Examples] | None = None
         self._prepared: tuple[str, data.Data] | None = None
 
@@ -119,13 +120,13 @@ class Sources:
             self._read = key, data.read(config)
         return self._read
 
-    def facts(self, config: Config) -> tuple[str, int]:
-        """The data's fingerprint, and how many numbers the inputs are."""
+    def fingerprint(self, config: Config) -> str:
         key = self._key(config)
-        if key not in self._known:
+        if key not in self._fingerprints:
             examples = self._examples(config)[1]
-            self._known[key] = examples.fingerprint(), examples.x.size
-        return self._known[key]
+            self._fingerprints[key] = examples.fingerprint()
+            self.largest = max(self.largest, examples.x.size)
+        return self._fingerprints[key]
 
     def data(self, config: Config, device: torch.device) -> data.Data:
         key, examples = self._examples(config)

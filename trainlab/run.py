@@ -9,7 +9,6 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -206,7 +205,7 @@ class Session:
     def _run(self, config: Config, alone: bool) -> Run:
         try:
             # Rank 0 reads first: files are fetched once.
-            fingerprint = parallel.told(lambda: self.worker.sources.facts(config)[0])
+            fingerprint = parallel.told(lambda: self.worker.sources.fingerprint(config))
         except UserError:
             if alone:
                 raise
@@ -233,7 +232,7 @@ class Session:
         stacks = self.worker.stacks(jobs, most, measure=False)
         for stack, death in executor(stacks, display, interrupted):
             if death:
-                fail([job.run for job in stack if job.look()], RuntimeError(death))
+                fail([job.run for job in stack], RuntimeError(death))
                 display.failed(death)
             yield stack
 
@@ -267,11 +266,7 @@ class Session:
         if pick_device(config["device"]).type == "cuda":
             return min(torch.cuda.device_count(), len(jobs))
         seconds = self.worker.seconds(jobs)
-        sizes = [0]
-        for job in jobs:
-            with suppress(UserError):  # of data that cannot be read: it is listed in its turn
-                sizes.append(self.worker.sources.facts(job.run.config)[1])
-        data = 3 * 4 * max(sizes)
+        data = 3 * 4 * self.worker.sources.largest
         free = free_memory() or math.inf
         workers = min(joblib.cpu_count(), len(jobs), int(free / 2 / (_WORKER + data)))
         return max(1, workers) if seconds > _WORTH else 1
