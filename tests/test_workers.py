@@ -18,6 +18,7 @@ import yaml
 
 from trainlab import executors, work
 from trainlab.config import compose
+from trainlab.executors import cluster, local
 from trainlab.progress import Display
 from trainlab.store import Run
 from trainlab.work import Job, Worker
@@ -466,11 +467,11 @@ def test_what_cannot_be_read_or_built_stops_no_others(trainlab, folder):
 
 def test_a_dead_worker_costs_no_core(tmp_path, monkeypatch):
     """What is waited for does not have a dead one's connection, which is always ready."""
-    local, waited = executors.Local(2, tmp_path), []
-    monkeypatch.setattr(executors, "wait", lambda connections, timeout: waited.append(connections))
+    made, waited = executors.Local(2, tmp_path), []
+    monkeypatch.setattr(local, "wait", lambda connections, timeout: waited.append(connections))
     workers = [SimpleNamespace(alive=a, idle=False, connection=a) for a in (True, False)]
-    local.processes = workers
-    local.pause([])
+    made.processes = workers
+    made.pause([])
     assert waited == [[True]]
 
 
@@ -510,9 +511,9 @@ def test_what_a_killed_process_left_half_written_goes(trainlab):
 
 def test_the_error_of_another_machine_is_named():
     trace = "Job (task=0) failed:\n---\nTraceback …\nmine.OddError: 1 and 2\n---\nsee /x_log.err"
-    assert executors._last_line(RuntimeError(trace)) == "mine.OddError: 1 and 2"
+    assert cluster._last_line(RuntimeError(trace)) == "mine.OddError: 1 and 2"
     silent = "Job 1 has not produced any output\nError stream produced:\nsubmitit INFO: Loading"
-    assert executors._last_line(RuntimeError(silent)) == "Job 1 has not produced any output"
+    assert cluster._last_line(RuntimeError(silent)) == "Job 1 has not produced any output"
 
 
 def test_a_sweep_with_failures_names_both_remedies(trainlab):
