@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from trainlab import data, tasks
 from trainlab.config import Config, UserError, compose, needed
-from trainlab.data.tables import arrays_of, check_inputs, like
+from trainlab.data.arrays import arrays_of, check_inputs
+from trainlab.data.tables import like
 from trainlab.fit import evaluate
 from trainlab.prepare import build_model, pick_device
 from trainlab.stack import Stack
