@@ -16,7 +16,7 @@ from trainlab import data, tasks
 from trainlab.config import UserError, compose
 from trainlab.data import embedded, generated, images
 from trainlab.data.examples import Examples, check
-from trainlab.data.splits import split
+from trainlab.data.splits import split, thinned
 
 
 def idx(array, kind=8):
@@ -93,6 +93,30 @@ def test_an_official_test_set_is_kept(tiny_mnist):
     assert len(prepared.splits["train"]) + len(prepared.splits["val"]) == 40
     assert prepared.shape == (1, 28, 28)
     assert tasks.outputs_of(prepared) == 10
+
+
+@pytest.mark.parametrize(("val", "test"), [(8, 4), (8, 0), (0, 8), (0, 0)])
+def test_official_validation_and_test_sets_are_kept(val, test):
+    """What the data bring is a split as it is; what they do not bring is drawn from the rest."""
+    y = np.arange(40) % 2
+    examples = Examples(np.zeros((40, 2), np.float32), y, "binary", ["a", "b"], val=val, test=test)
+    parts = split(examples, 0.2, 0.3, seed=0)
+    assert sorted(np.concatenate(list(parts.values()))) == list(range(40))
+    rest = 40 - val - test
+    assert parts["test"].tolist() == list(range(40 - test, 40)) if test else len(parts["test"]) > 1
+    if val:
+        assert parts["val"].tolist() == list(range(rest, 40 - test))
+    else:
+        assert len(parts["val"]) == 2 * round(0.2 * rest / 2)
+    assert np.bincount(y[parts["train"]]).min() == np.bincount(y[parts["train"]]).max()
+    few = thinned(examples, 20, 0)
+    assert (few.val, few.test) == (val // 2, test // 2)
+
+
+def test_one_example_of_a_class_is_enough_where_nothing_is_drawn():
+    y = np.array([0, 1, 1, 0, 1, 0])
+    examples = Examples(np.zeros((6, 2)), y, "binary", ["a", "b"], val=2, test=2)
+    assert split(examples, 0.2, 0.2, 0)["train"].tolist() == [0, 1]
 
 
 def test_max_examples_keeps_the_classes_even(tiny_mnist):

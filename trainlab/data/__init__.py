@@ -18,7 +18,7 @@ from torch import Tensor
 from trainlab import preprocess
 from trainlab.config import Config, UserError, build, build_each, find
 from trainlab.data.examples import Examples, aligned, check, surely_finite, where
-from trainlab.data.splits import split_of, thinned
+from trainlab.data.splits import official, split_of, thinned
 from trainlab.data.tables import csv
 
 _GATHERED_BYTES = 2**19  # of inputs at once: many small batches or one large, still in the cache
@@ -100,16 +100,13 @@ def prepare(
     """Split, fit the preprocessing on the training split, apply it to all that is in memory.
 
     With what a run has `saved` of its own preprocessing, on this device, nothing is fitted. The
-    `whole` data are all of them the split `train`, beside their official test set.
+    `whole` data are all of them the split `train`, beside their official validation and test sets.
     """
     in_memory = fits(examples, config, device)
     home = device if in_memory else torch.device("cpu")
     windows = _windows(examples, config) if config["online"] and not whole else None
     if whole:
-        everything = np.arange(len(examples.x))
-        parts = {"train": everything}
-        if examples.test:
-            parts["test"] = everything[-examples.test :]
+        parts = {"train": np.arange(len(examples.x))} | official(examples)
     elif windows is None:
         parts = split_of(examples, config)
     else:  # preprocessing is fitted on the first

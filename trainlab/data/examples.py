@@ -28,7 +28,8 @@ class Examples:
     several inputs side by side, the columns of each. `columns`: names of the columns of x, where it
     is a table. `categorical`: those of them, from 0, that hold codes of categories, and
     `categories` what the codes 0, 1, … of each stand for. NaN is a missing value. `test`: how many
-    of the last examples are the official test set.
+    of the last examples are the official test set; `val`: how many before these are the official
+    validation set.
     """
 
     x: np.ndarray
@@ -42,6 +43,7 @@ class Examples:
     parts: tuple[int, ...] = ()
     columns: tuple[str, ...] = ()
     categories: tuple[tuple[str, ...], ...] = ()
+    val: int = 0
 
     def fingerprint(self) -> str:
         """A hash of the bytes: part of a run's identity."""
