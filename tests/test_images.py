@@ -36,7 +36,8 @@ def photographs(tmp_path, pil, draw):
 
 def test_image_folder_equals_what_was_written(tmp_path, photographs):
     written = photographs("mine", {"dog": 2, "cat": 3, "ant": 1})
-    (tmp_path / "mine" / "cat" / ".hidden").write_text("left out")
+    for left in (".hidden", "Thumbs.db", "._0.png", "notes.txt"):
+        (tmp_path / "mine" / "cat" / left).write_text("passed over")
     examples = data.read(
         compose(["dataset=image_folder", f"dataset.path={tmp_path}/mine", "dataset.size=8"])
     )
@@ -47,14 +48,17 @@ def test_image_folder_equals_what_was_written(tmp_path, photographs):
     assert (examples.task, examples.high, examples.test) == ("classification", 255.0, 0)
 
 
-def test_image_folder_with_train_and_test(tmp_path, photographs):
-    train = photographs("mine/train", {"a": 3, "b": 2})
-    test = photographs("mine/test", {"a": 1, "b": 1})
+def test_image_folder_with_splits(tmp_path, photographs):
+    """Official splits are split as they are, in the order train, val, test."""
+    train = photographs("mine/Train", {"a": 3, "b": 2})
+    test = photographs("mine/Test", {"a": 1, "b": 1})
+    val = photographs("mine/valid", {"a": 2, "b": 1})
     examples = images.image_folder(path=str(tmp_path / "mine"), size=8)
-    assert (examples.test, examples.task) == (2, "binary")
-    assert examples.y.tolist() == [0, 0, 0, 1, 1, 0, 1]
-    assert np.array_equal(examples.x[0], train["a"][0].transpose(2, 0, 1))
-    assert np.array_equal(examples.x[-1], test["b"][0].transpose(2, 0, 1))
+    assert (examples.val, examples.test, examples.task) == (3, 2, "binary")
+    assert examples.classes == ["a", "b"]
+    assert examples.y.tolist() == [0, 0, 0, 1, 1, 0, 0, 1, 0, 1]
+    for row, written in ((0, train["a"]), (5, val["a"]), (-1, test["b"])):
+        assert np.array_equal(examples.x[row], written[0].transpose(2, 0, 1))
 
 
 @pytest.mark.parametrize("shape", [(20, 60), (60, 20)])
@@ -90,8 +94,8 @@ def test_damaged_images_are_named(tmp_path, photographs, pil, monkeypatch):
     photographs("mine", {"a": 2, "b": 2})
     folder = tmp_path / "mine"
     (folder / "a" / "0.png").write_bytes((folder / "a" / "0.png").read_bytes()[:60])
-    (folder / "b" / "notes.txt").write_text("no image")
-    with pytest.raises(UserError, match=r"2 of 5 files.*a/0\.png.*b/notes\.txt"):
+    (folder / "b" / "photo.heic").write_text("no image")
+    with pytest.raises(UserError, match=r"2 of 5 files.*a/0\.png.*b/photo\.heic"):
         images.image_folder(path=str(folder))
 
 
@@ -106,11 +110,9 @@ def test_an_image_of_too_many_pixels_is_refused(tmp_path, photographs, pil, monk
     ("folders", "message"),
     [
         ([], "has no folders: at least two"),
-        (["a"], "at least two"),
-        (["train/a", "train/b"], "Give one for each class, or train and test alone"),
-        (["train/a", "train/b", "val/a", "test/a"], "train and test alone"),
-        (["train/a", "train/b", "test/a", "test/c"], "the same in train and test"),
+        (["a"], "a has no images"),
         (["a", "b"], "a has no images"),
+        (["train/a", "train/b", "test/a", "test/b"], "train/a has no images"),
     ],
 )
 def test_folders_that_are_no_classes_are_refused(tmp_path, folders, message):
@@ -118,6 +120,16 @@ def test_folders_that_are_no_classes_are_refused(tmp_path, folders, message):
         (tmp_path / folder).mkdir(parents=True)
     with pytest.raises(UserError, match=message):
         images.image_folder(path=str(tmp_path))
+
+
+def test_a_split_without_images_and_a_single_class_are_refused(tmp_path, photographs):
+    photographs("mine/train", {"a": 1, "b": 1})
+    photographs("mine/test", {"a": 0, "b": 0})
+    with pytest.raises(UserError, match="split test has no images"):
+        images.image_folder(path=str(tmp_path / "mine"))
+    photographs("one", {"a": 2})
+    with pytest.raises(UserError, match="at least two"):
+        data.read(compose(["dataset=image_folder", f"dataset.path={tmp_path}/one"]))
 
 
 def test_sixteen_bits_become_eight_and_other_ranges_are_refused(tmp_path, pil):

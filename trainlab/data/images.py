@@ -13,6 +13,7 @@ import numpy as np
 from trainlab.config import UserError
 from trainlab.data.examples import Examples
 from trainlab.data.files import contents, fetched, located
+from trainlab.data.layouts import image_files, splits_of
 
 # ---------------------------------------------------------------- IDX: mnist and its likes
 
@@ -248,66 +249,61 @@ def image_folder(
     path: str | None = None,
     size: int = 32,
     channels: int = 3,
+    splits: str = "auto",
 ) -> Examples:
-    """Images of a folder that has one sub-folder for each class, or train/ and test/ with these.
+    """Images of a folder that has a folder for each class, alone or in train/, val/ and test/.
 
     x (N, channels, size, size) bytes, of each image the largest square in its middle, scaled; y the
-    class, in the order of the names. Anything Pillow reads; hidden files are left out.
+    class, in the order of the names. Anything Pillow reads; what other programs leave in folders is
+    passed over. Layouts: `layouts.splits_of`.
     """
     root = located(path, "image_folder", data_dir)
-    parts = [root]
-    if {"train", "test"} & set(_folders(root)):
-        parts = [root / "train", root / "test"]
-        if _folders(root) != ["test", "train"]:
-            raise UserError(
-                f"{root} has the folders {', '.join(_folders(root))}. Give one for each class, or "
-                "train and test alone, with one for each class in both (the validation split is "
-                "drawn from train)."
-            )
-    classes = _folders(parts[0])
-    if len(classes) < 2 or _folders(parts[-1]) != classes:
-        there = _folders(parts[-1])
-        folders = f"the folders {', '.join(there)}" if there else "no folders"
-        both = ", the same in train and test" * (len(parts) - 1)
-        raise UserError(
-            f"{parts[-1]} has {folders}: at least two are needed, one for each class{both}."
-        )
-    files = [
-        [
-            (file, label)
-            for label, name in enumerate(classes)
-            for file in sorted((part / name).rglob("*"))
-            if file.is_file() and not file.name.startswith(".")
+    found = splits_of(root, splits)
+    classes = list(found["train"])
+    if not classes:
+        raise UserError(f"{root} has no folders: at least two are needed, one for each class.")
+    files = {
+        split: [
+            (file, classes.index(name))
+            for name, folder in folders.items()
+            for file in image_files(folder)
         ]
-        for part in parts
-    ]
-    if empty := set(range(len(classes))) - {label for _, label in files[0]}:
-        raise UserError(f"{parts[0] / classes[min(empty)]} has no images.")
-    labelled = [pair for part in files for pair in part]
-    x = np.empty((len(labelled), channels, size, size), np.uint8)
+        for split, folders in found.items()
+    }
+    there = {label for _, label in files["train"]}
+    for name, folder in found["train"].items():
+        if classes.index(name) not in there:
+            raise UserError(f"{folder} has no images.")
+    for split, pairs in files.items():
+        if not pairs:
+            raise UserError(f"{root}: the split {split} has no images.")
+    labelled = [pair for part in files.values() for pair in part]
+    y = np.array([label for _, label in labelled], np.int64)
+    return Examples(
+        pictures([file for file, _ in labelled], root, size, channels),
+        y, "binary" if len(classes) == 2 else "classification", classes, low=0.0, high=255.0,
+        val=len(files.get("val", ())), test=len(files.get("test", ())),
+    )  # fmt: skip
+
+
+def pictures(files: Sequence[Path], root: Path, size: int, channels: int) -> np.ndarray:
+    """Images from files below `root` as one array (N, channels, size, size) of bytes.
+
+    Raises UserError that names those that are damaged.
+    """
+    x = np.empty((len(files), channels, size, size), np.uint8)
     damaged = []
-    for row, (file, _) in zip(x, labelled, strict=True):
+    for row, file in zip(x, files, strict=True):
         try:
             row[:] = _image(file, size, channels)
         except Exception as error:  # each of Pillow's many readers has its own
             damaged.append(f"{file.relative_to(root)} ({error})")
     if damaged:
         raise UserError(
-            f"dataset=image_folder: {len(damaged)} of {len(labelled)} files in {root} are damaged "
-            f"or no images; repair or remove them: {'; '.join(damaged[:5])}"
-            f"{'; …' * (len(damaged) > 5)}"
+            f"{len(damaged)} of {len(files)} files in {root} are damaged or no images; repair or "
+            f"remove them: {'; '.join(damaged[:5])}{'; …' * (len(damaged) > 5)}"
         )
-    y = np.array([label for _, label in labelled], np.int64)
-    task = "binary" if len(classes) == 2 else "classification"
-    test = len(files[1]) if len(parts) == 2 else 0
-    return Examples(x, y, task, classes, low=0.0, high=255.0, test=test)
-
-
-def _folders(path: Path) -> list[str]:
-    """The names of the folders in a folder, in order; hidden ones are left out."""
-    if not path.is_dir():
-        raise UserError(f"dataset=image_folder: {path} is no folder.")
-    return sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+    return x
 
 
 def _image(file: Path, size: int, channels: int) -> np.ndarray:
