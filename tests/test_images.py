@@ -1,6 +1,9 @@
 """Folders of images of one's own."""
 
+import json
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from trainlab import data
@@ -145,3 +148,48 @@ def test_sixteen_bits_become_eight_and_other_ranges_are_refused(tmp_path, pil):
     pil.fromarray(np.full((8, 8), 0.5, np.float32)).save(folder / "dark" / "float.tiff")
     with pytest.raises(UserError, match="no range"):
         images.image_folder(path=str(folder), size=8, channels=1)
+
+
+@pytest.fixture(scope="module")
+def two_shades(tmp_path_factory):
+    """Bright and dark images, the working folder of a run on them, and its folder."""
+    pil = pytest.importorskip("PIL.Image")
+    root = tmp_path_factory.mktemp("shades")
+    draw = np.random.default_rng(0)
+    for name, low in (("bright", 160), ("dark", 0)):
+        (root / "all" / name).mkdir(parents=True)
+        for number in range(12):
+            pixels = draw.integers(low, low + 90, (6, 6, 3), dtype=np.uint8)
+            pil.fromarray(pixels).save(root / "all" / name / f"{number:02}.png")
+    return root
+
+
+def test_images_are_predicted_by_their_files(two_shades, trainlab, folder):
+    """From one image or a folder of folders, each with its name; and a folder is evaluated."""
+    typed = ["dataset=image_folder", f"dataset.path={two_shades}/all", "dataset.size=6"]
+    run = trainlab("train", "-q", *typed, "epochs=40", "arch=linear", "optimizer.lr=0.05")
+    assert run.code == 0, run.err
+    call = ["predict", str(run.path), "--output", "out.csv", "--input"]
+    assert trainlab(*call, f"{two_shades}/all").code == 0
+    table = pd.read_csv(folder / "out.csv")
+    assert list(table) == ["file", "prediction", "p_bright", "p_dark"]
+    assert table["file"].tolist()[:2] == ["bright/00.png", "bright/01.png"]
+    assert (table["file"].str.partition("/")[0] == table["prediction"]).all()
+    assert trainlab(*call, f"{two_shades}/all/dark/03.png").code == 0
+    one = pd.read_csv(folder / "out.csv")
+    assert one.to_dict("records")[0] == pytest.approx(
+        table.set_index("file", drop=False).loc["dark/03.png"].to_dict() | {"file": "03.png"}
+    )
+    (folder / "few" / "dark").mkdir(parents=True)
+    (folder / "few" / "Thumbs.db").touch()
+    for call_of, message in (
+        ([*call, "few"], "no images"), ([*call, "nothing"], "no such file"),
+        ([*call, str(run.path / "config.yaml")], "1 of 1 files"),
+    ):  # fmt: skip
+        answer = trainlab(*call_of)
+        assert (answer.code, message in answer.err) == (2, True), answer.err
+    for number in range(3):
+        file = f"dark/{number:02}.png"
+        (folder / "few" / file).write_bytes((two_shades / "all" / file).read_bytes())
+    answer = trainlab("eval", str(run.path), "--data", "few", "--json")  # of one class only
+    assert json.loads(answer.out)["all"]["accuracy"] == 1.0

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from trainlab import data, tasks
 from trainlab.config import Config, UserError, compose, needed
 from trainlab.data.arrays import arrays_of, check_inputs
+from trainlab.data.images import pictures
+from trainlab.data.layouts import image_files
 from trainlab.data.tables import like
 from trainlab.fit import evaluate
 from trainlab.prepare import build_model, pick_device
@@ -126,21 +128,22 @@ def in_own_units(examples: data.Data, outputs: Tensor) -> Tensor:
 
 def predicted(folder: Path, source: Path, output: Path, overrides: Sequence[str] = ()) -> None:
     """Write what a run's best model makes of the inputs in a .csv (columns as in training) or .npz
-    file (the array named as in training, else `x`), batch by batch.
+    file (the array named as in training, else `x`), batch by batch; or, for a run on a folder of
+    images, of an image or of all in a folder.
 
-    A .csv gets one row per example: the predicted class and the probabilities, each label's, or the
-    numbers in their own units. An .npz gets the array `outputs` as well, for every kind of task.
+    A .csv gets one row per example: the file of an image, the predicted class and the
+    probabilities, each label's, or the numbers in their own units. An .npz gets the array `outputs`
+    as well, for every kind of task.
     """
     _writable(output, (".csv", ".npz"))
     if output.resolve() == source.resolve():
         raise UserError(f"--output {output} would overwrite the inputs.")
     run = Finished.open(folder, overrides)
-    inputs = _inputs(source, run)
+    inputs, columns = _inputs(source, run)
     examples = data.unlabelled(inputs, run.saved, run.device, run.config["trusted"])
     model = run.model(examples).to(run.device)
     task = None if examples.task == "words" else tasks.described(run.config, examples)
     raw: list[Tensor] = []
-    columns: dict[str, list] = {}
     with torch.inference_mode():
         for part in examples.splits["train"].split(_AT_ONCE):
             x = examples.inputs(part)
@@ -150,7 +153,7 @@ def predicted(folder: Path, source: Path, output: Path, overrides: Sequence[str]
             found = task.predictions(outputs[None]) if task else {}
             for name, values in found.items():
                 columns.setdefault(name, []).extend(values)
-            if output.suffix == ".csv" and not columns:
+            if output.suffix == ".csv" and not found:
                 raise UserError(
                     f"--output {output}: predictions of this task ({examples.task}) are written as "
                     ".npz."
@@ -190,20 +193,30 @@ def _check_finite(x: Tensor, positions: Tensor, examples: data.Data, source: Pat
     )
 
 
-def _inputs(source: Path, run: Finished) -> np.ndarray:
-    """Raw inputs (N, *shape) from a file."""
+def _inputs(source: Path, run: Finished) -> tuple[np.ndarray, dict[str, list]]:
+    """Raw inputs (N, *shape) from a file or folder, and the columns that say which is which."""
     saved, dataset = run.saved, run.config["dataset"]
-    if not source.is_file():
+    if not source.exists():
         raise UserError(f"--input {source}: there is no such file.")
     if source.suffix == ".npz":
-        return _array(source, list(dict.fromkeys([str(dataset.get("x", "x")), "x"])))
+        return _array(source, list(dict.fromkeys([str(dataset.get("x", "x")), "x"]))), {}
+    if run.config["choices"]["dataset"] == "image_folder":
+        channels, size, _ = saved["shape"]
+        root = source if source.is_dir() else source.parent
+        files = image_files(source) if source.is_dir() else [source]
+        if not files:
+            raise UserError(f"--input {source}: there are no images in this folder.")
+        names = [file.relative_to(root).as_posix() for file in files]
+        return pictures(files, root, size, channels), {"file": names}
     if not saved["columns"]:
         raise UserError(
             f"--input {source}: the run's inputs are no table with named columns. Give them as the "
             "array x of an .npz file."
         )
+    if source.is_dir():
+        raise UserError(f"--input {source} is a folder; give a .csv file with the run's columns.")
     keys = ("separator", "missing", "missing_words", "decimal")
-    return like(source, saved, **{key: dataset[key] for key in keys if key in dataset})
+    return like(source, saved, **{key: dataset[key] for key in keys if key in dataset}), {}
 
 
 def _array(source: Path, names: Sequence[str]) -> np.ndarray:

@@ -83,7 +83,10 @@ def _report_tables(report: dict[str, Any], split: str) -> list[Any]:
 
 def predict(arguments: list[str]) -> int:
     """`trainlab predict RUN --input FILE --output FILE`: predictions for inputs of one's own."""
-    usage = "predict RUN --input FILE --output FILE; files are .csv or .npz"
+    usage = (
+        "predict RUN --input FILE --output FILE; files are .csv or .npz, and the input of a run on "
+        "images may be an image or a folder of them"
+    )
     folders, overrides, options = with_overrides(arguments, usage, named=("--input", "--output"))
     if len(folders) != 1 or len(options) < 2:
         raise UserError(f"Usage: trainlab {usage}")
