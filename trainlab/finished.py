@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from trainlab import data, tasks
 from trainlab.config import Config, UserError, compose, needed
-from trainlab.data.arrays import arrays_of, check_inputs
+from trainlab.data.arrays import arrays_of, channels_first, check_inputs, inputs_among
 from trainlab.data.images import pictures
 from trainlab.data.layouts import image_files
 from trainlab.data.tables import like
@@ -128,7 +128,7 @@ def in_own_units(examples: data.Data, outputs: Tensor) -> Tensor:
 
 def predicted(folder: Path, source: Path, output: Path, overrides: Sequence[str] = ()) -> None:
     """Write what a run's best model makes of the inputs in a .csv (columns as in training) or .npz
-    file (the array named as in training, else `x`), batch by batch; or, for a run on a folder of
+    file (the array named as in training, or alike), batch by batch; or, for a run on a folder of
     images, of an image or of all in a folder.
 
     A .csv gets one row per example: the file of an image, the predicted class and the
@@ -199,7 +199,7 @@ def _inputs(source: Path, run: Finished) -> tuple[np.ndarray, dict[str, list]]:
     if not source.exists():
         raise UserError(f"--input {source}: there is no such file.")
     if source.suffix == ".npz":
-        return _array(source, list(dict.fromkeys([str(dataset.get("x", "x")), "x"]))), {}
+        return _array(source, str(dataset.get("x", "auto")), saved["shape"]), {}
     if run.config["choices"]["dataset"] == "image_folder":
         channels, size, _ = saved["shape"]
         root = source if source.is_dir() else source.parent
@@ -219,20 +219,12 @@ def _inputs(source: Path, run: Finished) -> tuple[np.ndarray, dict[str, list]]:
     return like(source, saved, **{key: dataset[key] for key in keys if key in dataset}), {}
 
 
-def _array(source: Path, names: Sequence[str]) -> np.ndarray:
-    """The first of these arrays that an .npz file has, (N, …) float32."""
-
-    def first(there: list[str]) -> list[str]:
-        found = [name for name in names if name in there]
-        if not found:
-            raise UserError(
-                f"the inputs have to be the array {' or '.join(names)}; it has "
-                f"{', '.join(there) or 'none'}."
-            )
-        return found[:1]
-
-    (x,) = arrays_of(source, first)
-    check_inputs(names[0], x, source)
+def _array(source: Path, name: str, shape: list[int]) -> np.ndarray:
+    """The inputs (N, *shape) float32 of an .npz file, the array of that name or of another."""
+    (x,) = arrays_of(source, lambda there: [inputs_among(there, name)])
+    check_inputs(name, x, source)
+    if list(x.shape[1:]) != shape:
+        x = channels_first(x)
     with np.errstate(over="ignore"):  # what is not finite is refused later
         return x.astype(np.float32)
 

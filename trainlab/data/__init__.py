@@ -17,6 +17,7 @@ from torch import Tensor
 
 from trainlab import preprocess
 from trainlab.config import Config, UserError, build, build_each, find
+from trainlab.data.arrays import npz
 from trainlab.data.examples import Examples, aligned, check, surely_finite, where
 from trainlab.data.splits import official, split_of, thinned
 from trainlab.data.tables import csv
@@ -79,8 +80,8 @@ def read(config: Config, saved: dict[str, Any] | None = None) -> Examples:
     load = build(config, "dataset")
     if load is None:
         raise UserError("dataset has no _target_: nothing to load.")
-    if saved and saved["columns"] and load.func is csv:  # whose types need not be found out
-        load = partial(load, known=saved)
+    if saved and (load.func is npz or (load.func is csv and saved["columns"])):
+        load = partial(load, known=saved)  # whose types need not be found out
     folder = Path(config["data_dir"]).expanduser() if config["data_dir"] else None
     examples = load(data_dir=folder, download=config["download"])
     name = config["choices"]["dataset"]

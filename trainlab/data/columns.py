@@ -21,7 +21,7 @@ _TRUTHS = {word: word[0] in "Tt" for word in "True TRUE true False FALSE false".
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}([,.])\d{3}(\1\d{3})*")
 DECIMALS = {"point": ".", "comma": ","}
 _SWAPPED = str.maketrans(",.", ".,")
-_MOST_CLASSES = 20  # of a target of numbers: with more values it is a quantity
+MOST_CLASSES = 20  # of a target of numbers: with more values it is a quantity
 _MOST_CATEGORIES = 1000  # of a column of text: with more it is a name, a date or a sentence
 # What pandas takes for a missing value, beside the empty cell.
 MISSING_WORDS = (
@@ -314,7 +314,7 @@ def _labelled(
 def _is_quantity(column: "pd.Series") -> bool:
     if column.dtype.kind not in "iuf":
         return False
-    return column.nunique() > _MOST_CLASSES or bool((column % 1 != 0).any())
+    return column.nunique() > MOST_CLASSES or bool((column % 1 != 0).any())
 
 
 def classes_of(values: np.ndarray, task: str, file: Path) -> tuple[np.ndarray, str, list[str]]:
@@ -335,7 +335,7 @@ def _named(values: np.ndarray, task: str, file: Path) -> tuple[str, list[str]]:
             f"{file}: the target has {len(values)} different values, and task binary needs two."
         )
     fractions = values[values % 1 != 0] if values.dtype.kind == "f" else values[:0]
-    if len(fractions) and len(values) > _MOST_CLASSES:
+    if len(fractions) and len(values) > MOST_CLASSES:
         raise UserError(
             f"{file}: the target has {len(values):,} different values, such as {fractions[0]:g}: "
             "these are no classes. dataset.task=regression learns quantities."
