@@ -29,20 +29,46 @@ def draw():
 # ---------------------------------------------------------------- fashion_mnist
 
 
-def test_fashion_mnist_is_read_as_mnist_is(tmp_path, draw):
-    folder = tmp_path / "fashion_mnist"
-    folder.mkdir()
+def clothes(folder, draw, form="NAME.gz"):
+    """Thirty pictures and their classes, written into a folder as official files so called."""
+    folder.mkdir(parents=True)
     x = draw.integers(0, 256, (30, 28, 28), dtype=np.uint8)
     y = (np.arange(30) % 10).astype(np.uint8)
     for part, rows in (("train", slice(20)), ("t10k", slice(20, 30))):
         for name, array in (("images-idx3", x[rows]), ("labels-idx1", y[rows])):
             head = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
-            (folder / f"{part}-{name}-ubyte.gz").write_bytes(gzip.compress(head + array.tobytes()))
+            file = folder / form.replace("NAME", f"{part}-{name}-ubyte")
+            if "kaggle" in form:
+                file = file.with_name(f"{part}-{name}-ubyte".replace("-idx", ".idx"))
+            file.parent.mkdir(exist_ok=True)
+            raw = head + array.tobytes()
+            file.write_bytes(gzip.compress(raw) if form.endswith(".gz") else raw)
+    return x, y
+
+
+def test_fashion_mnist_is_read_as_mnist_is(tmp_path, draw):
+    x, y = clothes(tmp_path / "fashion_mnist", draw)
     examples = data.read(compose(["dataset=fashion_mnist", f"data_dir={tmp_path}"]))
     assert np.array_equal(examples.x[:, 0], x)
     assert np.array_equal(examples.y, y)
     assert (examples.test, examples.high) == (10, 255.0)
     assert (examples.classes[0], examples.classes[9]) == ("T-shirt/top", "Ankle boot")
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["FashionMNIST/raw", "fashion_mnist/FashionMNIST/raw", "fashion_mnist/raw", "fashion-mnist"],
+)
+@pytest.mark.parametrize("form", ["NAME.gz", "NAME", "NAME/NAME", "kaggle"])
+def test_idx_files_are_found_where_others_put_them(tmp_path, draw, place, form):
+    """torchvision's folders and Kaggle's names; and never the files of another dataset."""
+    clothes(tmp_path / "MNIST" / "raw", np.random.default_rng(1))
+    with pytest.raises(UserError, match="does not exist"):
+        images.fashion_mnist(tmp_path)
+    x, _ = clothes(tmp_path / place, draw, form)
+    assert np.array_equal(images.fashion_mnist(tmp_path).x[:, 0], x)
+    root = (tmp_path / place).parent if place.endswith("raw") else tmp_path / place
+    assert np.array_equal(images.fashion_mnist(root).x[:, 0], x)  # data_dir is the folder itself
 
 
 # ---------------------------------------------------------------- cifar
@@ -115,6 +141,21 @@ def test_cifar10_equals_what_was_written(tmp_path, cifar10_members, form):
     assert np.array_equal(examples.y, y.ravel())
     assert (examples.test, examples.task) == (4, "classification")
     assert (examples.classes[0], examples.classes[9]) == ("airplane", "truck")
+
+
+@pytest.mark.parametrize(
+    "place", ["", "cifar10", "CIFAR-10", "data", "cifar10/archive", "CIFAR10/"]
+)
+@pytest.mark.parametrize("packed", [True, False])
+def test_cifar10_is_found_where_others_put_it(tmp_path, cifar10_members, place, packed):
+    """torchvision: right below its root, whatever that is; Kaggle: in one more folder."""
+    (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    (tmp_path / "cifar100" / "cifar-100-python").mkdir(parents=True)
+    if packed:
+        placed(tmp_path, place, "cifar-10-python.tar.gz", tarred(cifar10_members[0]))
+    else:
+        unpacked(tmp_path, place, cifar10_members[0])
+    assert len(images.cifar10(tmp_path).x) == 24
 
 
 @pytest.mark.parametrize(("fine", "kind", "classes"), [(True, "fine", 100), (False, "coarse", 20)])

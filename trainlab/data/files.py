@@ -1,8 +1,9 @@
 """Files of datasets: where they lie, how they are fetched, and how they are unzipped safely."""
 
 import os
+import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,21 +18,24 @@ def fetched(
     download: bool,
     url: str,
     checksum: str,
-    unpacked: str | None = None,
+    also: Sequence[str] = (),
 ) -> Path:
     """The path of a data file: as it is where it lies there, else downloaded if that is allowed.
 
-    As it is, also without its .gz, or as the folder `unpacked` that was in it. A download has to
-    have the SHA-256 `checksum`; one that broke off goes on where it stopped.
+    As it is, also without its .gz, or by another name, `also`, as a file or a folder; in
+    `data_dir`/`folder`, or where torchvision or an archive from Kaggle has put it. A download has
+    to have the SHA-256 `checksum`; one that broke off goes on where it stopped.
     """
     if data_dir is None:
         import platformdirs
 
         data_dir = Path(platformdirs.user_cache_dir("trainlab"))
     target = data_dir / folder
-    for candidate in filter(None, (name, name.removesuffix(".gz"), unpacked)):
-        if (target / candidate).exists():
-            return target / candidate
+    for place in _places(data_dir, folder, name):
+        for candidate in (name, name.removesuffix(".gz"), *also):
+            for path in (place / candidate / candidate, place / candidate):
+                if path.is_file() or (path.is_dir() and path.name in also):
+                    return path
     if not download:
         raise UserError(
             f"dataset={folder}: {target / name} does not exist. Put the official files there, set "
@@ -53,6 +57,30 @@ def fetched(
             f"dataset={folder}: cannot download {url + name}: {error}"
             f"{kept if part.exists() else ''}"
         ) from error
+
+
+def _places(data_dir: Path, dataset: str, name: str) -> Iterator[Path]:
+    """Folders where a file of a dataset may lie: those called like it, and torchvision's in these;
+    for a file whose own name tells the dataset also `data_dir` and those in it."""
+    wanted = _plain(dataset)
+    tops = [data_dir / dataset, *(p for p in _folders(data_dir) if _plain(p.name) == wanted)]
+    if _plain(data_dir.name) == wanted:
+        tops.append(data_dir)
+    for top in tops:
+        for place in (top, *(p for p in _folders(top) if _plain(p.name) == wanted)):
+            yield from (place, place / "raw")
+    if wanted in _plain(name):
+        yield data_dir
+        for top in (data_dir, *tops):
+            yield from _folders(top)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]", "", name.lower())
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(p for p in path.iterdir() if p.is_dir()) if path.is_dir() else []
 
 
 def resuming(part: Path) -> Callable[[str, str, Any], None]:

@@ -38,7 +38,8 @@ _CLOTHES = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ank
 def mnist(data_dir: Path | None = None, download: bool = False) -> Examples:
     """70,000 handwritten digits: x (N, 1, 28, 28) bytes, y in 0…9, the last 10,000 the test set.
 
-    LeCun et al. 1998. Reads the four official IDX files, gzipped or not, from `data_dir`/mnist.
+    LeCun et al. 1998. Reads the four official IDX files, gzipped or not, from `data_dir`/mnist, or
+    where torchvision puts them.
     """
     digits = [str(c) for c in range(10)]
     return _idx_dataset("mnist", data_dir, download, _MNIST_URL, _MNIST_FILES, digits)
@@ -65,7 +66,7 @@ def _idx_dataset(
 ) -> Examples:
     """Four files: training images and labels, test images and labels."""
     arrays = [
-        read_idx(fetched(name + ".gz", dataset, data_dir, download, url, checksum))
+        read_idx(fetched(f"{name}.gz", dataset, data_dir, download, url, checksum, _dotted(name)))
         for name, checksum in files.items()
     ]
     for images, labels in (arrays[:2], arrays[2:]):
@@ -79,6 +80,12 @@ def _idx_dataset(
     x = np.concatenate([arrays[0], arrays[2]])[:, None]
     y = np.concatenate([arrays[1], arrays[3]]).astype(np.int64)
     return Examples(x, y, "classification", classes, low=0.0, high=255.0, test=len(arrays[2]))
+
+
+def _dotted(name: str) -> tuple[str, str]:
+    """Other names of an IDX file: Kaggle's train-images.idx3-ubyte, gzipped or not."""
+    dotted = name.replace("-idx", ".idx")
+    return dotted, f"{dotted}.gz"
 
 
 _IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
@@ -122,7 +129,13 @@ def cifar10(data_dir: Path | None = None, download: bool = False) -> Examples:
     """
     folder = "cifar-10-batches-py"
     path = fetched(
-        "cifar-10-python.tar.gz", "cifar10", data_dir, download, _CIFAR_URL, _CIFAR10_SHA256, folder
+        "cifar-10-python.tar.gz",
+        "cifar10",
+        data_dir,
+        download,
+        _CIFAR_URL,
+        _CIFAR10_SHA256,
+        [folder],
     )
     batches = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
     return _cifar(path, folder, batches, b"labels", "batches.meta", b"label_names")
@@ -135,7 +148,7 @@ def cifar100(data_dir: Path | None = None, download: bool = False, fine: bool = 
     """
     folder = "cifar-100-python"
     path = fetched(
-        f"{folder}.tar.gz", "cifar100", data_dir, download, _CIFAR_URL, _CIFAR100_SHA256, folder
+        f"{folder}.tar.gz", "cifar100", data_dir, download, _CIFAR_URL, _CIFAR100_SHA256, [folder]
     )
     kind = b"fine" if fine else b"coarse"
     return _cifar(
