@@ -157,10 +157,10 @@ def test_damaged_and_foreign_files_are_told_and_passed_over(leave, trainlab):
     assert reasons == {
         paths[0].name: "is cut short or not JSON",
         paths[1].name: "is empty",
-        paths[2].name: "cannot be read: not text",
+        paths[2].name: "is not text in UTF-8",
         paths[3].name: "is cut short or not JSON",
         paths[4].name: "is missing",
-        "notes": "not a run's",
+        "notes": "is not a run's",
     }
     answer = trainlab("table")
     assert answer.code == 0
@@ -178,7 +178,7 @@ def test_damaged_and_foreign_files_are_told_and_passed_over(leave, trainlab):
         ({"config": 3}, "has no config"),
         ({"overrides": [1, 2]}, "has overrides that are no texts"),
         ({"reason": ["x"]}, "has a reason that is no text"),
-        ({"run_id": 7}, "not a run's"),
+        ({"run_id": 7}, "is not a run's"),
     ],
 )
 def test_what_is_no_run_is_told(leave, trainlab, changes, why):

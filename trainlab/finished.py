@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor, nn
 
 from trainlab import data, tasks
@@ -20,11 +19,11 @@ from trainlab.data.arrays import arrays_of, channels_first, check_inputs, inputs
 from trainlab.data.images import pictures
 from trainlab.data.layouts import image_files
 from trainlab.data.tables import like
+from trainlab.files import Unreadable, load_torch, load_yaml, write_atomically
 from trainlab.fit import evaluate
 from trainlab.prepare import build_model, pick_device
 from trainlab.stack import Stack
 from trainlab.step import recipe_of
-from trainlab.store import write_atomically
 
 _AT_ONCE = 1024  # examples predicted at once
 FORMATS = {"torch-export": ".pt2", "onnx": ".onnx", "safetensors": ".safetensors"}
@@ -47,8 +46,8 @@ class Finished:
         config = _config(folder, overrides)
         others_data = _source(config) != _source(_config(folder, ()))
         device = pick_device(config["device"])
-        saved = _read(folder, "data", "preprocess", device)
-        best = _read(folder, "best", "model", device)
+        saved = _read(folder, "data", device, "preprocess", "shape", "task", "classes")
+        best = _read(folder, "best", device, "model", "epoch")
         return cls(folder, config, device, saved, best, others_data)
 
     def model(self, examples: data.Data) -> nn.Module:
@@ -294,12 +293,8 @@ def _config(folder: Path, overrides: Sequence[str]) -> Config:
             raise UserError(
                 f"{override}: of a finished run only these can be set: {', '.join(_ALLOWED)}."
             )
-    try:
-        config = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        config = None
-    whole = isinstance(config, dict) and "choices" in config
-    if not whole or not isinstance(config.get("overrides"), list):
+    config = load_yaml(file)
+    if "choices" not in config or not isinstance(config.get("overrides"), list):
         raise UserError(f"{file} is no config of a run.")
     dropped = ["trusted"]
     named = [o.partition("=")[2] for o in overrides if o.partition("=")[0] == "dataset"]
@@ -324,12 +319,14 @@ def _source(config: Config) -> tuple[Any, Any]:
     return config["choices"]["dataset"], config["dataset"].get("path")
 
 
-def _read(folder: Path, name: str, needed: str, device: torch.device) -> dict[str, Any]:
+def _read(folder: Path, name: str, device: torch.device, *entries: str) -> dict[str, Any]:
     path = folder / "checkpoints" / f"{name}.pt"
     if not path.is_file():
         raise UserError(f"{path} is missing: the run has no weights to evaluate (yet).")
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
-        return {needed: state[needed]} | state  # another kind of file has no such entry
-    except Exception as error:
-        raise UserError(f"{path} is damaged.") from error
+        return load_torch(path, device, *entries)
+    except Unreadable as error:
+        raise UserError(
+            f"{error} Delete it and {folder / 'result.json'}, and the run's command writes both "
+            "anew from its last checkpoint, without training."
+        ) from error

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import filelock
 
 from trainlab.config import NOT_IDENTITY, needed
+from trainlab.files import Unreadable, read_text, write_text
 
 if TYPE_CHECKING:
     from trainlab.store import Row
@@ -155,7 +156,7 @@ class MLflow:
                 self.client.delete_run(run.info.run_id)
             name, tags = config["name"] or folder.name, {"trainlab.run_id": folder.name}
             self.run = self.client.create_run(experiment, None, tags, name).info.run_id
-            note.write_text(self.run)
+            write_text(note, self.run)
             params = [Param(key, str(value)) for key, value in _settings(config).items()]
             for start in range(0, len(params), _PARAMS):
                 self.client.log_batch(self.run, params=params[start : start + _PARAMS])
@@ -174,8 +175,8 @@ class MLflow:
         from mlflow.exceptions import MlflowException
 
         try:
-            run = self.client.get_run(note.read_text())
-        except (OSError, MlflowException):
+            run = self.client.get_run(read_text(note))
+        except (Unreadable, MlflowException):
             return None
         return run if run.info.lifecycle_stage == "active" else None
 

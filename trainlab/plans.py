@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import filelock
 
-from trainlab.store import HOST, command, lives, make_folder, read_json, write_atomically
+from trainlab.files import make_folder, read_json, write_text
+from trainlab.store import HOST, command, lives
 
 _DAY = 86400.0
 
@@ -83,7 +84,7 @@ def note(
                 mine = plan._replace(runs=runs, again=again, alike=alike)
         others = [plan for plan in before if (plan.pid, plan.host) != me and _kept(plan)]
         text = json.dumps({"plans": [plan._asdict() for plan in (*others, mine)]})
-        write_atomically(study / "sweep.json", lambda beside: beside.write_text(text), sync=False)
+        write_text(study / "sweep.json", text)
 
 
 def _alike(typed: Sequence[Sequence[str]]) -> list[str]:

@@ -22,7 +22,7 @@ from trainlab.executors import Executor, Local
 from trainlab.fit import due
 from trainlab.prepare import pick_device
 from trainlab.progress import Display, count
-from trainlab.store import Run
+from trainlab.store import Run, edited, edited_note
 from trainlab.tables.runs import write_runs
 from trainlab.work import Job, Worker, fail, interruptible
 
@@ -171,6 +171,10 @@ class Session:
             if whole and parallel.first() and (study.is_dir() or not alone):
                 sweep.note_plan()
             display.skipped([outcome.status for outcome in sweep.outcomes.values()])
+            if files := [
+                f for outcome in sweep.outcomes.values() for f in edited(outcome.run.path)
+            ]:
+                display.warn(edited_note(files))
             waited = False
             while sweep.left and not sweep.enough():
                 free = [job for job in sweep.left if not job.run.busy()]

@@ -10,10 +10,10 @@ files.
 
 Files are written beside and renamed, so whatever moment a process dies at, a reader finds the old
 file or the new one; what could not be made again is synced to the disk first. A lock that dies with
-its holder keeps two processes from training one run.
+its holder keeps two processes from training one run. What is read back to be believed is compared
+with a digest: those of texts are in status.json, which is written last.
 """
 
-import json
 import math
 import os
 import pickle
@@ -24,8 +24,8 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import cache, lru_cache
 from pathlib import Path
@@ -36,6 +36,22 @@ import yaml
 
 import trainlab
 from trainlab.config import Config, UserError, build_each, flat
+from trainlab.files import (
+    Unreadable,
+    appending,
+    digests,
+    json_lines,
+    load_torch,
+    load_yaml,
+    opened,
+    parsed_json,
+    read_bytes,
+    read_json,
+    sealed,
+    untouched,
+    write_atomically,
+    write_text,
+)
 from trainlab.loggers import Logger
 
 Row = dict[str, float]
@@ -43,57 +59,9 @@ Row = dict[str, float]
 # A run in one of these states is finished: the same command does not train it again.
 FINISHED = ("done", "diverged")
 HOST = socket.gethostname()
+# Texts of a finished run that are believed when they are read back.
+_BELIEVED = ("config.yaml", "result.json", "metrics.csv")
 _BESIDE = re.compile(r"\.[\w.]+\.\d+")  # names of files that are not in their places yet
-
-
-def write_atomically(path: Path, write: Callable[[Path], None], sync: bool = True) -> None:
-    """Let `write` fill a file beside `path`, then put it in its place in one step.
-
-    With `sync` it survives a loss of power too, which takes a millisecond or more.
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.unlink(missing_ok=True)  # a dead process may have had our number
-    try:
-        write(beside)
-        if sync:
-            with open(beside, "rb") as file:
-                os.fsync(file.fileno())
-        os.replace(beside, path)
-    except OSError as error:
-        if error.filename == str(beside):  # which nobody asked for
-            error.filename = str(path)
-        raise
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _write_text(path: Path, text: str, sync: bool = False) -> None:
-    write_atomically(path, lambda beside: beside.write_text(text, encoding="utf-8"), sync)
-
-
-def _write_json(path: Path, value: dict[str, Any], sync: bool = False) -> None:
-    """An object with a line for each key."""
-    lines = (f"{json.dumps(k)}: {json.dumps(v, allow_nan=False)}" for k, v in value.items())
-    _write_text(path, "{\n" + ",\n".join(lines) + "\n}\n", sync)
-
-
-def make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"The folder {path} cannot be written: {error.strerror or error}. Choose another "
-            "place with output_dir=…"
-        ) from error
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The file's object; {} where it is missing or damaged."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def lives(pid: int, host: str) -> bool | None:
@@ -110,6 +78,30 @@ def lives(pid: int, host: str) -> bool | None:
     except PermissionError:  # another user's
         return True
     return True
+
+
+def edited(folder: Path) -> list[Path]:
+    """The files of a finished run that are not as it left them; none where it noted no digests."""
+    try:
+        content = read_bytes(folder / "status.json")
+        known = parsed_json(folder / "status.json", content).get("digests")
+    except Unreadable:
+        return []
+    here = digests(folder, _BELIEVED)
+    changed = [] if untouched(content) else ["status.json"]
+    if isinstance(known, dict):
+        changed += [name for name in _BELIEVED if known.get(name, here.get(name)) != here.get(name)]
+    return [folder / name for name in changed]
+
+
+def edited_note(files: Sequence[Path]) -> str:
+    """What to tell of such files, one or more."""
+    more = f" (and {len(files) - 1} more)" if len(files) > 1 else ""
+    return (
+        f"{files[0]}{more} is not as the run left it: it was edited, or it is damaged. To have it "
+        f"written anew, delete {files[0].parent / 'result.json'} and run the run's command again; "
+        "that trains nothing."
+    )
 
 
 def command() -> str:
@@ -137,7 +129,7 @@ class Run:
     @classmethod
     def at(cls, path: Path) -> "Run":
         """The run that left this folder, wherever the folder is now."""
-        run = cls(yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8")), path.name)
+        run = cls(load_yaml(path / "config.yaml"), path.name)
         run.path, run._lock = path, filelock.FileLock(path / ".lock")
         return run
 
@@ -159,13 +151,12 @@ class Run:
         path = self.path / "checkpoints" / "last.pt"
         if not path.is_file():
             return None
-        import torch
-
         try:
-            return torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
+            return load_torch(path, "cpu", "model", "epoch", "position", "history")
+        except Unreadable as error:
             raise UserError(
-                f"{path} is damaged; once it is deleted, the run begins anew."
+                f"{error} The run cannot be continued from it; once it is deleted, the same "
+                "command begins the run anew."
             ) from error
 
     # -- the life of a run
@@ -202,7 +193,7 @@ class Run:
     def clear(self) -> None:
         """Forget everything about the run; the lock is held."""
         for child in self.path.iterdir():
-            if child.is_dir():
+            if child.is_dir() and not child.is_symlink():
                 shutil.rmtree(child)
             elif child.name != ".lock":
                 child.unlink()
@@ -217,18 +208,24 @@ class Run:
 
         `warn` shows what a person should know of while the run goes on.
         """
+        self._refuse_links()
         for folder in (".hydra", "checkpoints"):
-            (self.path / folder).mkdir(exist_ok=True)
+            try:
+                (self.path / folder).mkdir(exist_ok=True)
+            except FileExistsError as error:
+                raise UserError(
+                    f"{self.path / folder} is no folder, and a run writes into it. Move it away."
+                ) from error
         if (self.path / "status.json").exists():
             for left in self.path.rglob(".*.*"):  # by a process that was killed as it wrote
                 if _BESIDE.fullmatch(left.name):
                     left.unlink(missing_ok=True)
         # Entry by entry: most are the same as of the sweep's run before.
         entries = (_yaml_of(key, pickle.dumps(value)) for key, value in self.asked.items())
-        _write_text(self.path / "config.yaml", "".join(entries))
-        _write_text(self.path / ".hydra" / "overrides.yaml", _yaml(self.asked["overrides"]))
-        _write_json(self.path / "env.json", environment() | _threads())
-        _write_text(self.path / "metrics.csv", "")
+        write_text(self.path / "config.yaml", "".join(entries))
+        write_text(self.path / ".hydra" / "overrides.yaml", _yaml(self.asked["overrides"]))
+        write_text(self.path / "env.json", json_lines(environment() | _threads()))
+        write_text(self.path / "metrics.csv", "")
         for row in rows:
             self.log(row)
         self._keep_steps(step)
@@ -240,6 +237,16 @@ class Run:
                 logger.begin(self.path, flat(self.asked), rows)
                 self._loggers[name] = logger
 
+    def _refuse_links(self) -> None:
+        """Raise UserError where a folder in ours is a link: the run may be a stranger's, and what
+        it writes has to stay with it."""
+        for child in self.path.iterdir():
+            if child.is_symlink() and child.is_dir():
+                raise UserError(
+                    f"{child} is a link to another folder, and a run writes into its own only. Put "
+                    "the folder itself in its place, or choose another output_dir=…"
+                )
+
     def set_status(self, status: str, reason: str | None = None) -> None:
         if status != "running":
             self._end(status)
@@ -248,12 +255,14 @@ class Run:
         entry = {"run_id": self.id, "status": status, "reason": reason}
         entry |= {"pid": os.getpid(), "host": HOST, "time": now}
         entry |= {"overrides": self.asked["overrides"], "config": flat(self.asked)}
-        _write_json(self.path / "status.json", entry)
+        if status in FINISHED:
+            entry["digests"] = digests(self.path, _BELIEVED)
+        write_text(self.path / "status.json", sealed(entry))
 
     def log(self, row: Row) -> None:
         """Append one epoch's metrics."""
         if self._metrics is None:
-            self._metrics = open(self.path / "metrics.csv", "a", encoding="utf-8")  # noqa: SIM115
+            self._metrics = appending(self.path / "metrics.csv")
             if self._metrics.tell() == 0:
                 self._metrics.write(",".join(row) + "\n")
         self._metrics.write(",".join(map(repr, row.values())) + "\n")
@@ -264,23 +273,26 @@ class Run:
 
     def log_steps(self, rows: Iterable[Row]) -> None:
         """Append steps' losses and rates to steps.csv."""
-        with open(self.path / "steps.csv", "a", encoding="utf-8") as file:
+        with appending(self.path / "steps.csv") as file:
             for row in rows:
                 if file.tell() == 0:
                     file.write(",".join(row) + "\n")
                 file.write(",".join(map(repr, row.values())) + "\n")
 
     def _keep_steps(self, last: int) -> None:
-        path = self.path / "steps.csv"
-        if path.is_file():
-            head, *lines = path.read_text(encoding="utf-8").splitlines(keepends=True) or [""]
-            whole = (line for line in lines if line.endswith("\n"))
-            kept = [line for line in whole if int(line.partition(",")[0]) <= last]
-            _write_text(path, "".join([head, *kept]))
+        """Forget what steps.csv has of steps after the last; one that is not ours is forgotten."""
+        path, kept = self.path / "steps.csv", [b""]
+        if not os.path.lexists(path):
+            return
+        with suppress(Unreadable, ValueError), opened(path) as file:
+            head, *lines = file.read().splitlines(keepends=True) or [b""]
+            whole = (line for line in lines if line.endswith(b"\n"))
+            kept = [head, *(line for line in whole if int(line.partition(b",")[0]) <= last)]
+        write_atomically(path, lambda beside: beside.write_bytes(b"".join(kept)), sync=False)
 
     def say(self, line: str) -> None:
         """Append a line to log.txt."""
-        with open(self.path / "log.txt", "a", encoding="utf-8") as file:
+        with appending(self.path / "log.txt") as file:
             file.write(f"{time.strftime('%H:%M:%S')} {line}\n")
 
     def save(self, name: str, state: dict[str, Any], sync: bool = True) -> None:
@@ -310,7 +322,7 @@ class Run:
         head = {"run_id": self.id, "status": status}
         infinite = {k for k, v in result.items() if isinstance(v, float) and not math.isfinite(v)}
         clean = {k: None if k in infinite else v for k, v in result.items()}
-        _write_json(self.path / "result.json", head | clean, sync=True)
+        write_text(self.path / "result.json", json_lines(head | clean), sync=True)
         # Before the status: a run that dies in between is continued, and its loggers told again.
         self._end(status, head | clean)
         self.set_status(status, reason)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainlab.config import UserError, needed
-from trainlab.store import write_atomically
+from trainlab.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

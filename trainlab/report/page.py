@@ -10,14 +10,15 @@ import jinja2
 from markupsafe import Markup
 
 from trainlab.config import UserError
+from trainlab.files import MB, Unreadable, opened, read_bytes, read_text, write_text
 from trainlab.report import story
 from trainlab.report.story import Grid, Part, Story
-from trainlab.store import write_atomically
 from trainlab.tables import compare, effects, recipes
 from trainlab.tables.runs import read
 
 _HERE = Path(__file__).parent
 _RUNS = 2000  # rows of the table of all runs
+_PICTURE = 8 * MB  # bytes of a search's picture
 
 
 class Drawn(NamedTuple):
@@ -30,7 +31,7 @@ def write(folders: Sequence[Path], output: Path) -> Story:
     title = ", ".join(folder.resolve().name for folder in folders)
     told = story.told(read(folders), title)
     html = rendered(told, list(folders))
-    write_atomically(output, lambda beside: beside.write_text(html, encoding="utf-8"))
+    write_text(output, html)
     return told
 
 
@@ -64,22 +65,22 @@ def _searches(folders: Iterable[Path]) -> list[dict[str, Any]]:
         if path.name in ("runs.csv", "metrics.csv", "steps.csv"):
             continue
         try:
-            with open(path, newline="", encoding="utf-8") as file:
-                if not file.readline(1000).startswith("trial,state,"):
+            with opened(path) as file:
+                if not file.readline(1000).startswith(b"trial,state,"):
                     continue
-                file.seek(0)
-                headings, *rows = csv.reader(file)
-            picture = path.with_suffix(".svg")
-            # As an image, in which nothing runs: the file may be anyone's.
-            content = base64.b64encode(picture.read_bytes()).decode() if picture.is_file() else ""
-        except (OSError, ValueError, csv.Error):
+            headings, *rows = csv.reader(read_text(path).splitlines(keepends=True))
+        except (Unreadable, csv.Error):
             continue
+        try:  # as an image, in which nothing runs: the file may be anyone's
+            picture = base64.b64encode(read_bytes(path.with_suffix(".svg"), _PICTURE)).decode()
+        except Unreadable:
+            picture = ""
         whole = [row for row in rows if len(row) == len(headings)]
         found.append(
             {
                 "name": f"{path.parent.name}/{path.stem}",
                 "grid": Grid(headings, [[_short(text) for text in row] for row in whole]),
-                "picture": content and f"data:image/svg+xml;base64,{content}",
+                "picture": picture and f"data:image/svg+xml;base64,{picture}",
             }
         )
     return found

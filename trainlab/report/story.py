@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainlab.config import options, schema
-from trainlab.store import read_json
+from trainlab.files import Unreadable, opened, read_json
 from trainlab.tables import compare, effects, recipes
-from trainlab.tables.runs import Entry, Found, cell, rows
+from trainlab.tables.runs import Entry, Found, cell, metrics_edited, rows
 from trainlab.tables.statistics import Effects
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class Story(NamedTuple):
     notes: dict[str, int]  # what was noticed while runs trained -> how many runs
     environments: dict[str, int]  # where they were computed -> how many runs
     skipped: dict[Path, str]  # files that could not be read
+    edited: list[Path]  # files that are not as the runs left them
 
     @property
     def shown(self) -> list[str]:
@@ -82,6 +83,7 @@ def told(found: Found, title: str) -> Story:
         notes=_noticed(runs),
         environments=_counted(map(_environment, where)),
         skipped=found.skipped,
+        edited=[*found.edited, *metrics_edited(runs)],
     )
 
 
@@ -173,9 +175,9 @@ def _noticed(runs: Sequence[Entry]) -> dict[str, int]:
     found: list[str] = []
     for run in runs:
         try:
-            with open(run.folder / "log.txt", encoding="utf-8", errors="replace") as file:
-                lines = file.read(_LOG).splitlines()
-        except OSError:
+            with opened(run.folder / "log.txt") as file:
+                lines = file.read(_LOG).decode(errors="replace").splitlines()
+        except Unreadable:
             continue
         marked = (line.partition(" warning: ")[2] for line in lines)
         found += dict.fromkeys(filter(None, marked))

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trainlab.config import UserError, nearest, options
+from trainlab.files import read_text, write_text
 from trainlab.report import story
 from trainlab.report.story import Part, Picture, Story
-from trainlab.store import write_atomically
 from trainlab.tables import compare, effects, forms, recipes
 from trainlab.tables.runs import read
 
@@ -35,10 +35,10 @@ def write(name: str, outputs: Path = Path("outputs")) -> Path:
         raise UserError(f"There is no run of it yet: trainlab train experiment={name}")
     told = story.told(read([outputs / name]), name)
     file = _place(studies[name], name)
-    text = file.read_text(encoding="utf-8") if file.is_file() else f"# {name}\n"
+    text = read_text(file) if file.exists() else f"# {name}\n"
     _check(text)
     text = merged(text, dict(_parts(told, _draw(told, file))))
-    write_atomically(file, lambda beside: beside.write_text(text, encoding="utf-8"))
+    write_text(file, text)
     return file
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainlab.config import UserError
+from trainlab.files import write_atomically
 from trainlab.search.space import Space
-from trainlab.store import write_atomically
 from trainlab.tables.runs import write_csv
 
 if TYPE_CHECKING:

@@ -1,13 +1,14 @@
 """What a run is worth to a search: read from the folder that it left, wherever it was computed."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainlab.config import UserError, nearest
-from trainlab.store import Run, read_json
+from trainlab.files import read_json
+from trainlab.store import Run
 from trainlab.tables.runs import read_metrics
 
 if TYPE_CHECKING:
@@ -86,10 +87,12 @@ def worth(path: Path, metric: str, higher: bool, until: int | None = None) -> Wo
 
     Raises UserError for a metric that the run does not have.
     """
-    rows = [row for row in read_metrics(path) if until is None or row["epoch"] <= until]
+    columns = read_metrics(path)
+    epochs = len(columns.get("epoch", ()))
+    if until is not None and epochs:
+        epochs = int((columns["epoch"] <= until).sum())
     result = read_json(path / "result.json")
-    known = list(dict.fromkeys([*(rows[0] if rows else ()), *result]))
-    known = [name for name in known if _searchable(name, rows, result)]
+    known = [n for n in dict.fromkeys([*columns, *result]) if _searchable(n, columns, result)]
     if known and metric not in known:
         raise UserError(
             f"{metric} is no metric of these runs.{nearest(metric, known)} There are: "
@@ -98,13 +101,13 @@ def worth(path: Path, metric: str, higher: bool, until: int | None = None) -> Wo
     finished = result.get("epochs") is not None and (until is None or result["epochs"] <= until)
     if finished and result.get(metric) is not None:
         return Worth(float(result[metric]), result["epochs"])
-    values = [row[metric] for row in rows if math.isfinite(row.get(metric, math.nan))]
-    best = (max if higher else min)(values) if values else math.nan
-    return Worth(best, len(rows))
+    values = [v for v in columns.get(metric, ())[:epochs] if math.isfinite(v)]
+    best = float((max if higher else min)(values)) if values else math.nan
+    return Worth(best, epochs)
 
 
-def _searchable(name: str, rows: Sequence[dict[str, float]], result: dict) -> bool:
-    number = name in (rows[0] if rows else ()) or isinstance(result.get(name), int | float)
+def _searchable(name: str, columns: Collection[str], result: dict) -> bool:
+    number = name in columns or isinstance(result.get(name), int | float)
     return number and not name.startswith("test_") and name not in ("epoch", "step", "seed")
 
 

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import filelock
 
 from trainlab.config import UserError
+from trainlab.files import make_folder, read_json, write_text
 from trainlab.search.samplers import Parameters
-from trainlab.store import make_folder, read_json, write_atomically
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -207,7 +207,7 @@ class Trials:
         """Say beside the csv which search it is of, where no storage does."""
         if self.kind == "memory":
             text = json.dumps(self.facts, indent=1) + "\n"
-            write_atomically(self._note, lambda beside: beside.write_text(text, encoding="utf-8"))
+            write_text(self._note, text, sync=True)
 
     def _begin(self, facts: Mapping[str, Any], trials: "Sequence[FrozenTrial]" = ()) -> "Study":
         """The study that is in the storage; where there is none, one of these facts and trials."""

@@ -1,7 +1,7 @@
 """Two recipes or more: is there a difference, how large is it, and how sure can one be?"""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,7 +10,7 @@ from trainlab.config import UserError
 from trainlab.metrics import higher_is_better
 from trainlab.tables import statistics
 from trainlab.tables.recipes import by_seed, form_of, metric_of, summaries, with_interval
-from trainlab.tables.runs import Entry, cell, read, varied
+from trainlab.tables.runs import Entry, Found, cell, read, varied
 from trainlab.tables.where import matching
 
 if TYPE_CHECKING:
@@ -84,14 +84,14 @@ def contestants(
     by: Sequence[str] | None = None,
     metric: str | None = None,
     where: str | None = None,
-    tell: Callable[[Mapping[Path, str]], None] = lambda skipped: None,
+    tell: Callable[[Found], None] = lambda found: None,
 ) -> list[Contestant]:
     """Each argument is a folder, or a filter of the runs below `folder`; a single folder, or none,
-    stands for all recipes in it. `tell` is told of files that could not be read."""
+    stands for all recipes in it. `tell` is told what was found, for what could not be read."""
 
     def runs_of(folders: Sequence[str]) -> list[Entry]:
         found = read(folders, where)
-        tell(found.skipped)
+        tell(found)
         return found.runs
 
     filters = [name for name in named if not Path(name).is_dir()]

@@ -1,17 +1,28 @@
 """Run folders -> entries -> rows: one for each run, of the settings that vary and its result."""
 
 import csv
+import io
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from trainlab.config import NOT_IDENTITY, UserError
-from trainlab.store import read_json, write_atomically
+from trainlab.files import (
+    Unreadable,
+    digest,
+    digests,
+    parsed_json,
+    read_bytes,
+    untouched,
+    write_atomically,
+)
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 # Settings that are no question of a study, besides those that do not decide a result.
@@ -29,6 +40,7 @@ class Entry(NamedTuple):
     reason: str | None
     folder: Path
     time: str = ""  # of its last status: 2026-01-31T12:00:00+0000
+    digests: Mapping[str, str] = MappingProxyType({})  # of a finished run's files, as it left them
 
     @property
     def status(self) -> str:
@@ -43,36 +55,54 @@ class Entry(NamedTuple):
 
 class Found(NamedTuple):
     runs: list[Entry]  # oldest first
-    skipped: dict[Path, str]  # file -> why it could not be read
+    skipped: dict[Path, str]  # file or folder -> why it could not be read
+    edited: list[Path]  # files that are read, but are not as the run left them
 
 
 def find_runs(*folders: str | Path) -> Found:
-    """Every run below the folders, each once. Files that are damaged, or another program's, are
-    passed over and listed."""
-    found: list[Entry] = []
-    skipped: dict[Path, str] = {}
+    """Every run below the folders, each once. What is damaged, another program's or cannot be
+    looked at is passed over and listed."""
+    found = Found([], {}, [])
     seen: set[str] = set()  # real paths: a folder may be named twice, or linked to
-    for path in (run for folder in folders for run in _run_folders(str(folder), seen)):
-        status = read_json(file := Path(path, "status.json"))
-        if problem := _problem(status) if status else _trouble(file):
-            skipped[file] = problem
+    for path in (run for f in folders for run in _run_folders(str(f), seen, found.skipped)):
+        try:
+            entry, edited = _entry(Path(path))
+        except Unreadable as error:
+            found.skipped[error.file] = error.reason
             continue
-        result = read_json(file := Path(path, "result.json"))
-        if status["status"] == "done" and not result:
-            skipped[file] = _trouble(file)
-            continue
-        config, typed = status["config"], status.get("overrides") or []
-        head = {"run_id": status["run_id"], "status": status["status"], "seed": config["seed"]}
-        time = str(status.get("time", ""))
-        found.append(Entry(config, typed, result | head, status.get("reason"), Path(path), time))
-    found.sort(key=lambda entry: (entry.time, str(entry.folder)))
-    return Found(found, skipped)
+        found.runs.append(entry)
+        found.edited.extend(edited)
+    found.runs.sort(key=lambda entry: (entry.time, str(entry.folder)))
+    return found
+
+
+def _entry(folder: Path) -> tuple[Entry, list[Path]]:
+    """A run, and those of the files read that it did not leave so. Raises Unreadable."""
+    content = read_bytes(file := folder / "status.json")
+    status = parsed_json(file, content)
+    if problem := _problem(status):
+        raise Unreadable(file, problem)
+    edited = [] if untouched(content) else [file]
+    known, result = status.get("digests"), {}
+    known = known if isinstance(known, dict) else {}
+    try:
+        content = read_bytes(file := folder / "result.json")
+        result = parsed_json(file, content)
+        if known.get("result.json") not in (None, digest(content)):
+            edited.append(file)
+    except Unreadable:
+        if status["status"] == "done":
+            raise
+    config, typed = status["config"], status.get("overrides") or []
+    head = {"run_id": status["run_id"], "status": status["status"], "seed": config["seed"]}
+    time, reason = str(status.get("time", "")), status.get("reason")
+    return Entry(config, typed, result | head, reason, folder, time, known), edited
 
 
 def _problem(status: dict[str, Any]) -> str | None:
     """What keeps a status.json from being a run's."""
     if not isinstance(status.get("run_id"), str) or not isinstance(status.get("status"), str):
-        return "not a run's"
+        return "is not a run's"
     config, typed = status.get("config"), status.get("overrides") or []
     if not isinstance(config, dict):
         return "has no config"
@@ -83,8 +113,9 @@ def _problem(status: dict[str, Any]) -> str | None:
     return None if isinstance(status.get("reason"), str | None) else "has a reason that is no text"
 
 
-def _run_folders(folder: str, seen: set[str]) -> Iterator[str]:
-    """Folders with a status.json, and not what is inside these; links are followed, once."""
+def _run_folders(folder: str, seen: set[str], skipped: dict[Path, str]) -> Iterator[str]:
+    """Folders with a status.json, and not what is inside these; links are followed, once. What
+    cannot be looked at is passed over alone."""
     real = os.path.realpath(folder)
     if real in seen:
         return
@@ -96,37 +127,40 @@ def _run_folders(folder: str, seen: set[str]) -> Iterator[str]:
                 if child.name == "status.json":
                     yield folder
                     return
-                if child.name != ".hydra" and child.is_dir():
-                    below.append(child.path)
-    except OSError:
+                try:
+                    if child.name != ".hydra" and child.is_dir():
+                        below.append(child.path)
+                except OSError as error:  # a loop of links
+                    skipped[Path(child.path)] = f"cannot be read: {error.strerror or error}"
+    except OSError as error:
+        skipped[Path(folder)] = f"cannot be read: {error.strerror or error}"
         return
     for path in sorted(below):
-        yield from _run_folders(path, seen)
+        yield from _run_folders(path, seen, skipped)
 
 
-def _trouble(file: Path) -> str:
-    """Why a file of JSON could not be read."""
+def read_metrics(run: Path) -> dict[str, "np.ndarray"]:
+    """The columns of a run's metrics.csv, name -> a number for each epoch, NaN where there is none.
+
+    A line that was cut off is left out. {} where there is no such file, or not one of a run.
+    """
+    import pandas as pd
+
     try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return "is missing"
-    except (OSError, ValueError) as error:
-        return f"cannot be read: {getattr(error, 'strerror', None) or 'not text'}"
-    return "is empty" if not text.strip() else "is cut short or not JSON"
+        content = read_bytes(run / "metrics.csv")
+        whole = content[: content.rfind(b"\n") + 1]
+        frame = pd.read_csv(io.BytesIO(whole), index_col=False, on_bad_lines="skip")
+    except (Unreadable, ValueError, pd.errors.ParserWarning):
+        return {}
+    columns = frame.apply(pd.to_numeric, errors="coerce").astype("float64")
+    return {str(name): columns[name].to_numpy() for name in columns}
 
 
-def read_metrics(run: Path) -> list[dict[str, float]]:
-    """The epochs of a run's metrics.csv; a line that was cut off is left out."""
-    try:
-        with open(run / "metrics.csv", newline="", encoding="utf-8") as file:
-            head, *lines = csv.reader(file)
-            return [
-                {k: float(v) for k, v in zip(head, line, strict=True) if v}
-                for line in lines
-                if len(line) == len(head)
-            ]
-    except (OSError, ValueError, csv.Error):
-        return []
+def metrics_edited(entries: Sequence[Entry]) -> list[Path]:
+    """The metrics.csv of finished runs that are not as these left them."""
+    known = {e.folder: e.digests["metrics.csv"] for e in entries if "metrics.csv" in e.digests}
+    here = {folder: digests(folder, ["metrics.csv"]).get("metrics.csv") for folder in known}
+    return [folder / "metrics.csv" for folder in known if here[folder] != known[folder]]
 
 
 # ---------------------------------------------------------------- columns

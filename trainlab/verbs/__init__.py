@@ -64,3 +64,9 @@ def stdout() -> Any:
             raise BrokenPipeError
 
     return Stdout(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
+
+
+def stderr(line: str) -> None:
+    from rich.console import Console
+
+    Console(stderr=True, highlight=False).print(line, markup=False, soft_wrap=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from trainlab.config import UserError
-from trainlab.verbs import stdout, with_overrides
+from trainlab.verbs import stderr, stdout, with_overrides
 
 
 def evaluate(arguments: list[str]) -> int:
@@ -23,6 +23,7 @@ def evaluate(arguments: list[str]) -> int:
         raise UserError(f"Usage: trainlab {usage}")
     from trainlab.finished import evaluated
 
+    _tell_edited(Path(folders[0]))
     found = evaluated(Path(folders[0]), overrides)
     if "--json" in options:
         numbers = {split: _json_numbers(metrics) for split, metrics in found.metrics.items()}
@@ -38,6 +39,13 @@ def evaluate(arguments: list[str]) -> int:
         for part in _report_tables(found.reports[split], split):
             console.print(part)
     return 0
+
+
+def _tell_edited(folder: Path) -> None:
+    from trainlab.store import edited, edited_note
+
+    if files := edited(folder):
+        stderr(f"note: {edited_note(files)}")
 
 
 def _json_numbers(metrics: dict[str, float]) -> dict[str, float | None]:
@@ -92,6 +100,7 @@ def predict(arguments: list[str]) -> int:
         raise UserError(f"Usage: trainlab {usage}")
     from trainlab.finished import predicted
 
+    _tell_edited(Path(folders[0]))
     output = Path(options["--output"])
     predicted(Path(folders[0]), Path(options["--input"]), output, overrides)
     print(output)
@@ -106,6 +115,7 @@ def export(arguments: list[str]) -> int:
         raise UserError(f"Usage: trainlab {usage}")
     from trainlab.finished import exported
 
+    _tell_edited(Path(folders[0]))
     output = Path(options["--output"]) if "--output" in options else None
     print(exported(Path(folders[0]), options["--format"], output, overrides))
     return 0

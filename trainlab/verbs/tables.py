@@ -2,14 +2,15 @@
 
 import json
 import webbrowser
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainlab.config import UserError, nearest
-from trainlab.verbs import parsed, stdout
+from trainlab.verbs import parsed, stderr, stdout
 
 if TYPE_CHECKING:
+    from trainlab.report.story import Story
     from trainlab.tables.runs import Found
 
 _FILTERS = ("--by", "--metric", "--where")
@@ -80,7 +81,7 @@ def compare(arguments: list[str]) -> int:
             raise UserError(f"There is no folder {name}, and it is no condition: {usage}")
     recipes = comparing.contestants(
         named, options.get("--in", "outputs"), listed(options.get("--by")),
-        options.get("--metric"), options.get("--where"), tell_skipped,
+        options.get("--metric"), options.get("--where"), tell,
     )  # fmt: skip
     verdict = comparing.compare(recipes, options.get("--metric"))
     if len(verdict.standings) > 2:  # of two that were named before, none is chosen
@@ -123,15 +124,19 @@ def plot(arguments: list[str]) -> int:
     path = Path(options.get("--output", f"{kind}.png"))
     style.check(path)
     from trainlab.pictures.kinds import KINDS
+    from trainlab.store import edited_note
     from trainlab.tables import recipes
+    from trainlab.tables.runs import metrics_edited
 
     if kind not in KINDS:
         raise UserError(
             f"There is no --kind {kind}.{nearest(kind, KINDS)} Kinds: {', '.join(KINDS)}."
         )
-    entries = runs_below(folders, options).runs
+    found = runs_below(folders, options)
+    if kind == "curves" and (files := metrics_edited(found.runs)):
+        stderr(f"note: {edited_note(files)}")
     first, *others = recipes.summaries(
-        entries, listed(options.get("--by")), options.get("--metric")
+        found.runs, listed(options.get("--by")), options.get("--metric")
     )
     if others:
         told = ", ".join(summary.metric for summary in others)
@@ -164,7 +169,7 @@ def report(arguments: list[str]) -> int:
     if not output.parent.is_dir():
         raise UserError(f"There is no folder {output.parent} to write {output.name} to.")
     told = page.write(paths, output)
-    tell_skipped(told.skipped)
+    tell(told)
     if not any(part.pictures for part in told.parts):
         stderr("no pictures: `pip install trainlab[plot]` draws them")
     print(output)
@@ -194,16 +199,20 @@ def runs_below(folders: Sequence[str], options: dict[str, str]) -> "Found":
     from trainlab.tables.runs import read
 
     found = read(folders or ["outputs"], options.get("--where"))
-    tell_skipped(found.skipped)
+    tell(found)
     return found
 
 
-def tell_skipped(skipped: "Mapping[Path, str]") -> None:
-    """What could not be read, to stderr."""
-    for path, why in list(skipped.items())[:_TOLD]:
+def tell(found: "Found | Story") -> None:
+    """What could not be read, and what is not as its run left it, to stderr."""
+    from trainlab.store import edited_note
+
+    for path, why in list(found.skipped.items())[:_TOLD]:
         stderr(f"skipped: {path} {why}")
-    if len(skipped) > _TOLD:
-        stderr(f"skipped: {len(skipped) - _TOLD} more files that could not be read")
+    if len(found.skipped) > _TOLD:
+        stderr(f"skipped: {len(found.skipped) - _TOLD} more files that could not be read")
+    if found.edited:
+        stderr(f"note: {edited_note(found.edited)}")
 
 
 def warn_of_test(metric: str | None) -> None:
@@ -217,9 +226,3 @@ def warn_of_test(metric: str | None) -> None:
 def listed(text: str | None) -> list[str] | None:
     """'act,optimizer' -> its parts."""
     return None if text is None else [part for part in text.split(",") if part]
-
-
-def stderr(line: str) -> None:
-    from rich.console import Console
-
-    Console(stderr=True, highlight=False).print(line, markup=False, soft_wrap=True)

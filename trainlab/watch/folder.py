@@ -7,8 +7,9 @@ from sys import intern
 
 from trainlab import plans
 from trainlab.config import NOT_IDENTITY
+from trainlab.files import TEXT, Unreadable, opened, read_json
 from trainlab.metrics import higher_is_better
-from trainlab.store import FINISHED, lives, read_json
+from trainlab.store import FINISHED, lives
 from trainlab.tables.runs import Entry
 
 # A run in one of these states is not trained any more by the command that it belongs to.
@@ -102,7 +103,7 @@ class Folder:
             found = os.stat(self.path / "metrics.csv")
             if (found.st_ino, found.st_size) == self._table:
                 return
-            with open(self.path / "metrics.csv", "rb") as file:
+            with opened(self.path / "metrics.csv", TEXT) as file:
                 found = os.fstat(file.fileno())
                 if found.st_ino != self._table[0] or found.st_size < self.offset:
                     self._forget()  # the run began anew, or goes on
@@ -110,7 +111,7 @@ class Folder:
                 self.changed = max(self.changed, found.st_mtime)
                 file.seek(self.offset)
                 text, end, _ = file.read().rpartition(b"\n")
-        except OSError:
+        except (OSError, Unreadable):
             return
         self.offset += len(text + end)
         for line in text.decode(errors="replace").splitlines():

@@ -119,11 +119,7 @@ def _watched(
 ) -> dict[str, Folder]:
     """The runs that are planned, and others in the folder of which something was heard since."""
     planned = dict.fromkeys(name for plan in made for name in plan.runs)
-    try:
-        with os.scandir(study) as children:
-            there = sorted(child.name for child in children if child.is_dir())
-    except OSError:
-        there = []
+    there = sorted(name for name in _names_in(study) if (study / name).is_dir())
     for name in (*planned, *there):
         if name not in known:
             known[name] = Folder(study / name)
@@ -135,6 +131,13 @@ def _watched(
         if name not in planned and known[name].look().mark and known[name].changed >= (since or 0):
             runs[name] = known[name]
     return runs
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 def _over(plan: Plan, ended: set[str]) -> bool:
