@@ -192,6 +192,57 @@ def test_a_class_too_small_to_split_is_refused():
         split(examples, 0.2, 0.2, 0)
 
 
+OWN = dict(x=np.zeros((6, 2)), y=np.arange(6) % 2, task="binary", classes=["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (dict(task=""), "the task is '', and has to be one of classification, binary"),
+        (dict(task="classify"), "the task is 'classify'"),
+        (dict(classes=[]), "classes is empty: name the class"),
+        (dict(classes=["a", "b", "c"]), "task='binary' needs 2 classes, and 3 have a name"),
+        (dict(x=OWN["x"].tolist()), "x is a list"),
+        (dict(x=torch.zeros(6, 2)), "x is a Tensor"),
+        (dict(y=None), "y is a NoneType"),
+        (dict(x=np.zeros(6)), r"x has the shape \(6,\)"),
+        (dict(x=np.full((6, 2), "1")), "x is of type <U1"),
+        (dict(y=np.array(["a", "b"] * 3)), "y is of type <U1"),
+        (dict(y=OWN["y"][:5]), "6 inputs but 5 targets"),
+        (dict(y=OWN["y"][:, None]), r"y has the shape \(6, 1\).*has to be \(N,\)"),
+        (dict(y=OWN["y"] / 1), "y is of type float64.*whole numbers"),
+        (dict(task="regression"), r"has to be \(N, K\)"),
+        (dict(task="multi_label", y=np.zeros((6, 3), int)), "needs 3 classes, and 2 have"),
+        (dict(x=OWN["x"][:0], y=OWN["y"][:0]), "no examples"),
+        (dict(val=2, test=4), "no examples besides validation and test set"),
+    ],
+)
+def test_what_a_dataset_of_one_s_own_gives_is_looked_at(changed, message):
+    check(Examples(**OWN), "mine")
+    with pytest.raises(UserError, match=f"dataset=mine: .*{message}.*Examples"):
+        check(Examples(**OWN | changed), "mine")
+
+
+def test_a_dataset_that_gives_something_else_is_an_error_of_one_paragraph(
+    trainlab, folder, monkeypatch
+):
+    monkeypatch.syspath_prepend(folder)
+    (folder / "conf" / "dataset").mkdir(parents=True)
+    (folder / "own_examples.py").write_text(
+        "import numpy\nfrom trainlab.data import Examples\n"
+        "def pair(data_dir, download):\n    return numpy.zeros((9, 2)), numpy.arange(9) % 2\n"
+        "def bare(data_dir, download):\n    return Examples(*pair(data_dir, download))\n"
+    )
+    for name, message in (("pair", "it gives a tuple"), ("bare", "the task is ''")):
+        (folder / "conf" / "dataset" / f"{name}.yaml").write_text(
+            f"# mine\n_target_: own_examples.{name}\n"
+        )
+        answer = trainlab("train", "-q", f"dataset={name}", "trusted=[own_examples]")
+        assert answer.code == 2, answer.err
+        assert message in answer.err
+        assert len(answer.err.splitlines()) == 1
+
+
 def lopsided():
     """40 examples of a, 10 of b, 1 of c, 1 of d."""
     y = np.array([0] * 40 + [2] + [1] * 10 + [3])

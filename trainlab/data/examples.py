@@ -1,7 +1,7 @@
 """What a dataset gives."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -34,7 +34,7 @@ class Examples:
 
     x: np.ndarray
     y: np.ndarray
-    task: str
+    task: str = ""
     classes: list[str] = field(default_factory=list)
     low: float | None = None
     high: float | None = None
@@ -128,13 +128,20 @@ def where(odd: np.ndarray, columns: Sequence[str], first: int = 0) -> str:
     return f"{column}example {first + row + 1} (the first is 1)"
 
 
+_AXES = {  # of y, by task
+    "classification": "N", "binary": "N", "words": "N", "multi_label": "NL", "regression": "NK",
+    "segmentation": "NHW",
+}  # fmt: skip
+
+
 def check(examples: Examples, name: str, to_learn: bool = True) -> None:
-    """Raise UserError where inputs are infinite, or targets none of their task; or, if they are
-    `to_learn`, nothing is to be told apart."""
-    if len(examples.x) != len(examples.y):
-        raise UserError(f"dataset={name}: {len(examples.x)} inputs but {len(examples.y)} targets.")
-    if len(examples.x) == 0:
-        raise UserError(f"dataset={name} has no examples.")
+    """Raise UserError where a dataset does not give what it has to, inputs are infinite, or targets
+    none of their task; or, if they are `to_learn`, nothing is to be told apart."""
+    for wrong in _malformed(examples):
+        raise UserError(
+            f"dataset={name}: {wrong}. A dataset gives Examples(x, y, task, classes), as their "
+            "docstring says (trainlab.data.Examples)."
+        )
     if not surely_finite(examples.x) and (odd := np.isinf(examples.x)).any():
         raise UserError(
             f"dataset={name} has infinite inputs, or too large ones for float32: "
@@ -161,3 +168,41 @@ def check(examples: Examples, name: str, to_learn: bool = True) -> None:
             f"dataset={name}: labels run from {low} to {high}, but there are {classes} classes "
             f"(0 to {classes - 1}); the label file is damaged or belongs to other data."
         )
+
+
+def _malformed(given: Examples) -> Iterator[str]:
+    """What is wrong with the form of what a dataset gives, the first thing first."""
+    if not isinstance(given, Examples):
+        yield f"it gives a {type(given).__name__}"
+        return
+    for key, array in (("x", given.x), ("y", given.y)):
+        if not isinstance(array, np.ndarray):
+            yield f"{key} is a {type(array).__name__}, and has to be an array of numpy"
+            return
+        if array.dtype.kind not in "biuf":
+            yield f"{key} is of type {array.dtype}, and has to be of numbers"
+    if given.x.ndim < 2:
+        yield f"x has the shape {given.x.shape}, and has to be (N, …), a row for each example"
+    if len(given.x) != len(given.y):
+        yield f"there are {len(given.x)} inputs but {len(given.y)} targets"
+    if len(given.x) <= given.val + given.test:
+        yield "it has no examples" + " besides validation and test set" * bool(len(given.x))
+    if given.task not in _AXES:
+        yield f"the task is {given.task!r}, and has to be one of {', '.join(_AXES)}"
+        return
+    axes = _AXES[given.task]
+    if given.y.ndim != len(axes):
+        yield (
+            f"y has the shape {given.y.shape}, and for task={given.task!r} has to be "
+            f"({', '.join(axes)}{',' * (len(axes) == 1)})"
+        )
+        return
+    if given.task == "regression":
+        return
+    if given.y.dtype.kind == "f":
+        yield f"y is of type {given.y.dtype}, and task={given.task!r} needs whole numbers from 0"
+    if not len(given.classes):
+        yield "classes is empty: name the class that each number of y stands for, from 0 on"
+    wanted = {"binary": 2, "multi_label": given.y.shape[-1]}.get(given.task)
+    if wanted not in (None, len(given.classes)):
+        yield f"task={given.task!r} needs {wanted} classes, and {len(given.classes)} have a name"
