@@ -236,7 +236,8 @@ def write_atomically(file: Path, write: Callable[[Path], None], sync: bool = Tru
             error.filename = str(file)
         raise
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink()
 
 
 def write_text(file: Path, text: str, sync: bool = False) -> None:
