@@ -145,7 +145,7 @@ def test_a_foreign_runs_folder_runs_no_code_of_its_own(trainlab, folder):
     file.write_text(yaml.safe_dump(config))
     answer = trainlab("eval", str(run.path))
     assert answer.code == 2
-    assert "not in a trusted package" in answer.err
+    assert "none of trainlab's for act" in answer.err
     assert not (folder / "pwned").exists()
 
 

@@ -338,7 +338,7 @@ def saved_and_loaded(transform):
     file = io.BytesIO()
     torch.save(preprocess.state(transform), file)
     file.seek(0)
-    return preprocess.load(torch.load(file, weights_only=True), find)
+    return preprocess.load(torch.load(file, weights_only=True), [__name__])
 
 
 @pytest.mark.parametrize(("option", "settings", "inputs", "about", "expected"), CASES)

@@ -457,7 +457,9 @@ def test_one_that_fails_oddly_in_a_worker_is_listed(trainlab, folder):
 
 def test_what_cannot_be_read_or_built_stops_no_others(trainlab, folder):
     (folder / "conf" / "optimizer").mkdir(parents=True)
-    (folder / "conf" / "optimizer" / "strange.yaml").write_text("_target_: os.system\nlr: 0.1\n")
+    (folder / "conf" / "optimizer" / "strange.yaml").write_text(
+        "_target_: torch.optim.Strange\nlr: 0.1\n"
+    )
     for wrong in ("optimizer=strange,sgd", "dataset=mnist,iris"):
         sweep = ("-m", wrong, "seed=0,1", "epochs=1", "data_dir=nowhere", f"study={wrong[:4]}")
         answer = trainlab("train", *sweep)

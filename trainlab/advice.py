@@ -67,7 +67,7 @@ def refuse(config: Config, model: nn.Module, data: Data) -> None:
 
 def _refuse_arch(config: Config, data: Data) -> None:
     name = config["choices"]["arch"]
-    arch = find(config["arch"]["_target_"], config["trusted"])
+    arch = find(config["arch"]["_target_"], "arch", config["trusted"])
     wanted = given_by(arch).tasks
     if wanted and data.task not in wanted:
         raise UserError(
@@ -86,7 +86,7 @@ def _fitting(task: str) -> Iterator[str]:
     """Architectures of ours whose outputs are for that task."""
     for file in sorted((CONF / "arch").glob("*.yaml")):
         target = yaml.safe_load(file.read_text(encoding="utf-8"))["_target_"]
-        if task in given_by(find(target)).tasks:
+        if task in given_by(find(target, "arch")).tasks:
             yield file.stem
 
 

@@ -253,8 +253,14 @@ def _hydra(arguments: list[str], job: Callable[[Any], Any]) -> None:
     """Hand the command line to Hydra's main; its errors come back as exceptions."""
     import hydra
 
-    from trainlab.config import CONF, UserError
+    from trainlab.config import CONF, UserError, strangers
 
+    flags = [argument.partition("=")[0] for argument in arguments]
+    if any(len(flag) > 2 and "--experimental-rerun".startswith(flag) for flag in flags):
+        raise UserError(
+            "--experimental-rerun reads a pickle, which could run any program, and trainlab writes "
+            "none. The same command as before continues a run, or shows its result."
+        )
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through to `main`, which explains them
     before, sys.argv = sys.argv, [sys.argv[0], *arguments]
 
@@ -264,7 +270,8 @@ def _hydra(arguments: list[str], job: Callable[[Any], Any]) -> None:
         return job(task)
 
     try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(begun)()
+        with strangers.guarded():
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(begun)()
     except UserError:
         raise
     except ValueError as error:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from trainlab import data, tasks
-from trainlab.config import Config, UserError, compose, needed
+from trainlab.config import Config, UserError, check, compose, needed, restored
 from trainlab.data.arrays import arrays_of, channels_first, check_inputs, inputs_among
 from trainlab.data.images import pictures
 from trainlab.data.layouts import image_files
@@ -284,7 +284,11 @@ _ALLOWED = (
 
 
 def _config(folder: Path, overrides: Sequence[str]) -> Config:
-    """The run's config with the overrides; whom it trusts is never its own to say."""
+    """The run's config with the overrides.
+
+    The folder may be a stranger's: of its config only the values count, each checked. Nothing is
+    composed of what it says; whom it trusts and what may be fetched is the user's to say now.
+    """
     file = folder / "config.yaml"
     if not file.is_file():
         raise UserError(f"{folder} is no run: it has no config.yaml. `trainlab table` lists runs.")
@@ -293,20 +297,22 @@ def _config(folder: Path, overrides: Sequence[str]) -> Config:
             raise UserError(
                 f"{override}: of a finished run only these can be set: {', '.join(_ALLOWED)}."
             )
-    config = load_yaml(file)
-    if "choices" not in config or not isinstance(config.get("overrides"), list):
-        raise UserError(f"{file} is no config of a run.")
-    dropped = ["trusted"]
-    named = [o.partition("=")[2] for o in overrides if o.partition("=")[0] == "dataset"]
-    if named and named[-1] != config["choices"]["dataset"]:  # the run's settings are of its own
-        dropped.append("dataset")
-    own = [t for t in config["overrides"] if _group(t.lstrip("+~")) not in dropped]
-    new = compose([*own, *overrides])
-    changed = {_group(override) for override in overrides}
+    config = restored(load_yaml(file), file)
+    dataset, keys = config["choices"]["dataset"], [o.partition("=")[0] for o in overrides]
+    own = "dataset" not in keys and any(key.startswith("dataset.") for key in keys)
+    new = compose([*([f"dataset={dataset}"] if own else []), *overrides])
     # Only what was said anew: defaults may have changed since the run was trained.
-    taken = {key: new[key] for key in changed | {"trusted"}}
-    choices = config["choices"] | {k: new["choices"][k] for k in changed & set(new["choices"])}
-    return config | taken | {"choices": choices}
+    taken = {key: new[key] for key in {*map(_group, keys), "trusted", "download"}}
+    choices = {k: new["choices"][k] for k in taken.keys() & new["choices"].keys()}
+    if choices.get("dataset") == dataset:
+        said = {key.split(".")[1] for key in keys if key.startswith("dataset.")}
+        taken["dataset"] = config["dataset"] | {key: new["dataset"][key] for key in said}
+    config |= taken | {"choices": config["choices"] | choices}
+    try:
+        check(config)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
+    return config
 
 
 def _group(override: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from trainlab.config import UserError, widest
+from trainlab.config import UserError, find, widest
 
 
 class About(NamedTuple):
@@ -103,14 +103,29 @@ def state(transform: Any) -> Any:
     return {"_target_": address} | dict(zip(kind._fields, items, strict=True))
 
 
-def load(state: Any, find: Callable[[str], Callable]) -> Any:
-    """The transform of a state; `find` gives the class of an address it trusts."""
-    if isinstance(state, dict):
-        fields = {key: load(value, find) for key, value in state.items() if key != "_target_"}
-        return find(state["_target_"])(**fields)
+def load(state: Any, trusted: Sequence[str] = ()) -> Any:
+    """The transform of a state, which may be a stranger's: only the transforms of this module are
+    made, and those of `trusted` packages."""
     if isinstance(state, list | tuple):
-        return type(state)(load(item, find) for item in state)
-    return state
+        return type(state)(load(item, trusted) for item in state)
+    if not isinstance(state, dict):
+        return state
+    address = state.get("_target_")
+    kind = _transforms().get(address) or find(address, "transform", trusted, "the run's data.pt")
+    fields = {key: load(value, trusted) for key, value in state.items() if key != "_target_"}
+    try:
+        return kind(**fields)
+    except TypeError as error:
+        raise UserError(f"The run's data.pt is damaged: {address}: {error}.") from error
+
+
+def _transforms() -> dict[str, type]:
+    """The transforms of this module, by their addresses."""
+    return {
+        f"{__name__}.{kind.__name__}": kind
+        for kind in globals().values()
+        if isinstance(kind, type) and issubclass(kind, tuple) and "__call__" in vars(kind)
+    }
 
 
 # ---------------------------------------------------------------- shift and scale

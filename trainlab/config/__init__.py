@@ -5,6 +5,8 @@ schema       what values a setting may take
 composing    from overrides to a checked config, or the many of a sweep
 identity     the run it is, and the runs it may be stacked with
 components   the objects it names
+trust        what each group may build
+strangers    what a study from another folder may not say
 errors       what the user can mend
 
 A config is a plain nested dict: Hydra's composition, resolved, with two additions: `choices` (the
@@ -20,7 +22,7 @@ from trainlab.config.components import (
     setting,
     widest,
 )
-from trainlab.config.composing import compose, compose_jobs, explain, plain
+from trainlab.config.composing import check, compose, compose_jobs, explain, plain, restored
 from trainlab.config.errors import UserError, nearest
 from trainlab.config.identity import NOT_IDENTITY, Config, flat, run_id, stack_key
 from trainlab.config.options import (
@@ -36,7 +38,7 @@ from trainlab.config.options import (
 
 __all__ = [
     "CONF", "NOT_IDENTITY", "Config", "UserError", "build",
-    "build_each", "check_own", "column", "compose", "compose_jobs", "explain", "find", "flat",
-    "groups", "nearest", "needed", "options", "plain", "run_id", "search_path",
+    "build_each", "check", "check_own", "column", "compose", "compose_jobs", "explain", "find",
+    "flat", "groups", "nearest", "needed", "options", "plain", "restored", "run_id", "search_path",
     "setting", "settings_of", "shared", "stack_key", "top_settings", "widest",
 ]  # fmt: skip

@@ -4,21 +4,15 @@ import functools
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from trainlab.config import trust
 from trainlab.config.errors import UserError, nearest
 from trainlab.config.identity import Config, is_number
 from trainlab.config.options import settings_of, shared
-
-# Only code below these may be named by a config, because a config may come from a stranger.
-_FAMILIES = (
-    "data preprocess augmentation architectures activations noise initializers norms optimizers "
-    "adapters schedules clipping executors loggers"
-).split()
-TRUSTED = ("torch.nn", "torch.optim", *(f"trainlab.{family}" for family in _FAMILIES))
 
 _signature = functools.cache(inspect.signature)
 
@@ -50,7 +44,7 @@ def _built(
     node, option = nodes[0], configs[0]["choices"].get(group)
     if not node or not node.get("_target_"):
         return None
-    component = find(node["_target_"], configs[0]["trusted"], f"{group}={option}")
+    component = find(node["_target_"], group, configs[0]["trusted"], f"{group}={option}")
     own = {key.partition(".")[2] for key in shared(group)}
     settings = {k: v for k, v in node.items() if not k.startswith("_") and k not in own}
     _check_settings(component, settings, group, option)
@@ -75,14 +69,18 @@ def column(values: Sequence[float], device: Any) -> Any:
     return torch.tensor([[float(v)] for v in values], dtype=widest(device), device=device)
 
 
-def find(target: str, trusted: Sequence[str] = (), where: str = "a saved run") -> Callable:
-    """The trusted class or function of that address."""
-    allowed = (*TRUSTED, *trusted)
-    _admit(target, allowed, where)
-    if trusted and str(Path.cwd()) not in sys.path:
+def find(target: str, group: str, trusted: Sequence[str] = (), place: str = "") -> Callable:
+    """The class or function of that address, if it is a component of the group or trusted.
+
+    `place` is where the address stands, for the error.
+    """
+    if not trust.may_be(target, group, trusted):
+        raise UserError(trust.refusal(target, group, place or group))
+    if trust.below(target, trusted) and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))  # a user's class lives in a module beside the conf/
-    component = _imported(target, where)
-    _check_origin(component, target, allowed)
+    component = _imported(target, place or group)
+    if not trust.is_one(component, target, group, trusted):
+        raise UserError(trust.refusal(target, group, place or group, trust.origin(component)))
     return component
 
 
@@ -111,30 +109,6 @@ def _imported(target: str, where: str) -> Callable:
         return get_object(target)
     except Exception as error:
         raise UserError(f"{where} cannot be built: {' '.join(str(error).split())}") from error
-
-
-def _below(name: str, packages: Iterable[str]) -> bool:
-    return any(name == package or name.startswith(f"{package}.") for package in packages)
-
-
-def _admit(target: str, allowed: Sequence[str], where: str) -> None:
-    if not _below(target, allowed):
-        package = target.partition(".")[0]
-        raise UserError(
-            f"{where} names {target}, which is not in a trusted package ({', '.join(TRUSTED[:2])}, "
-            f"trainlab's components). If you trust it, add it: 'trusted=[{package}]', or `trusted: "
-            f"[{package}]` in a study of yours."
-        )
-
-
-def _check_origin(component: Any, target: str, allowed: Sequence[str]) -> None:
-    # `torch.nn.x.os.system` begins like a trusted name, and is not: ask the object where it is
-    # from.
-    origin = getattr(component, "__module__", None) or ""
-    if not _below(origin, (*allowed, "torch._C._nn")):
-        raise UserError(
-            f"{target} is defined in {origin or 'no module'}, which is not a trusted package."
-        )
 
 
 def _check_settings(component: Any, settings: dict, group: str, option: str | None) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trainlab.config import schema
+from trainlab.config import schema, strangers, trust
 from trainlab.config.errors import UserError, nearest
 from trainlab.config.identity import Config
 from trainlab.config.options import (
@@ -35,7 +35,10 @@ def compose(overrides: Sequence[str] = ()) -> Config:
     """
     import hydra
 
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3", job_name="trainlab"):
+    with (
+        strangers.guarded(),
+        hydra.initialize_config_dir(str(CONF), version_base="1.3", job_name="trainlab"),
+    ):
         composed = hydra.compose("config", list(overrides), return_hydra_config=True)
     return plain(composed)
 
@@ -102,8 +105,8 @@ def plain(composed: Any) -> Config:
 
 
 def _resolved(composed: Any) -> Config:
-    """Hydra's composition as a plain dict, with the choices, and under `_used_` the keys that other
-    values are made of."""
+    """Hydra's composition as a plain dict, with the choices, under `_used_` the keys that other
+    values are made of, and under `_strangers_` whether it is a stranger's."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -117,12 +120,14 @@ def _resolved(composed: Any) -> Config:
         group: runtime[group] for group in sorted(runtime) if not group.startswith("hydra/")
     }
     raw = str(OmegaConf.to_container(masked, resolve=False))
-    return config | {"_used_": re.findall(r"\$\{([^{}]*)", raw)}
+    foreign = strangers.is_strangers(composed.hydra)
+    return config | {"_used_": re.findall(r"\$\{([^{}]*)", raw), "_strangers_": foreign}
 
 
 def _finished(config: Config, overrides: list[str], schemas: Schemas | None = None) -> Config:
     """Complete, checked, and shrunk for a smoke test."""
     config.pop("_used_")
+    foreign = config.pop("_strangers_")
     for group in COMBINED:  # Hydra does not record a choice of several
         config.setdefault(group, {})
         _refuse_twice(group, overrides)
@@ -139,8 +144,44 @@ def _finished(config: Config, overrides: list[str], schemas: Schemas | None = No
             config["choices"][group] = "+".join(chosen) or "none"
     config["overrides"] = overrides
     _fix(config)
-    check(config, {} if schemas is None else schemas)
+    if foreign:
+        strangers.refuse_values(config)
+    check(config, schemas)
     return shrunk(config) if config["smoke"] else config
+
+
+def restored(saved: dict, file: Path) -> Config:
+    """A config that a run saved in a file; what is younger than the run has its default.
+
+    The file may be a stranger's: `check` it, with those that the user trusts, before it is used.
+    Raises UserError where it is no config.
+    """
+    _check_shape(saved, file)
+    for key, setting in top_settings().items():
+        *path, name = key.split(".")
+        node = saved
+        for part in path:
+            node = node.setdefault(part, {})
+            if not isinstance(node, dict):
+                raise UserError(f"{file} is no config of a run: {key} is missing.")
+        if name not in node:
+            node[name] = setting.usual
+    return saved
+
+
+def _check_shape(saved: dict, file: Path) -> None:
+    """Raise UserError unless it has a config's parts."""
+    choices = saved.get("choices")
+    texts = isinstance(choices, dict) and all(
+        isinstance(group, str) and isinstance(option, str | None)
+        for group, option in choices.items()
+    )
+    if not texts or not isinstance(saved.get("overrides"), list):
+        raise UserError(f"{file} is no config of a run.")
+    for group in groups():
+        odd = group != "experiment" and not isinstance(saved.get(group), dict)
+        if group not in choices or odd:
+            raise UserError(f"{file} is no config of a run: it has no {group}.")
 
 
 def _refuse_twice(group: str, overrides: Sequence[str]) -> None:
@@ -187,12 +228,16 @@ def _at(config: Config, key: str) -> Any:
     return node
 
 
-def check(config: Config, schemas: Schemas) -> None:
+def check(config: Config, schemas: Schemas | None = None) -> None:
     """Raise UserError where a value is not what its schema allows.
 
     `schemas` keeps the settings of each set of choices, for other configs of a sweep.
     """
-    problems = []
+    strangers.refuse_control(config, "")
+    problems = [
+        problem for part in trust.components(config) for problem in part.problems(config["trusted"])
+    ]
+    schemas = {} if schemas is None else schemas
     choices = tuple(config["choices"].items())
     if choices not in schemas:
         own = (settings_of(group, option) for group, option in choices if option)
@@ -214,10 +259,10 @@ def check(config: Config, schemas: Schemas) -> None:
         for key in config["reg"]
         if f"reg.{key}" not in regularizers
     ]
-    folder = Path(config["study"])
+    folder = Path(str(config["study"]))
     if folder.is_absolute() or ".." in folder.parts:
         problems.append(f"study={folder} must stay below output_dir; set output_dir for elsewhere")
-    if config["val_fraction"] + config["test_fraction"] >= 1 and not problems:
+    if not problems and config["val_fraction"] + config["test_fraction"] >= 1:
         problems.append(
             "val_fraction + test_fraction must stay below 1, or nothing is left to train on"
         )

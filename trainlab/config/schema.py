@@ -6,9 +6,10 @@
     hidden: [128, 64]   # int >= 1: units of each hidden layer
 
 Before the colon stand alternatives joined by "or": `number` or `int`, with a bound (`> 0`,
-`in [0, 1)`) or without; `map of` such numbers; `bool`; `text`; `any`; or a literal word such as
-`null`, `all`, `seconds`. A list checks its items. A value without such a comment must be of its
-default's type. So one place holds a setting's default, range and meaning.
+`in [0, 1)`) or without; `bool`; `text`; `any`; a literal word such as `null`, `all`, `seconds`; and
+last `map of` and what its values may be. A list checks its items. A value without such a comment
+must be of its default's type. So one place holds a setting's default, range and meaning.
+`, private` behind all of this says that only the user sets it, and no study from another folder.
 """
 
 import math
@@ -25,6 +26,7 @@ _NUMBER = re.compile(
     r"(?:\s*(?P<op>>=|>)\s*(?P<bound>\S+)|\s+in\s+(?P<open>[\[(])\s*(?P<low>[^,\s]+)\s*,\s*"
     r"(?P<high>[^\])\s]+)\s*(?P<close>[\])]))?$"
 )
+_NAME = re.compile(r"[\w.*?!\[\]-]+")  # of a map's entry; lr_multipliers have patterns
 _SETTING = re.compile(r"^(?P<indent>\s*)(?P<key>\w+):\s*(?P<value>[^#]*?)(?:\s+#\s*(?P<note>.*))?$")
 
 
@@ -35,6 +37,16 @@ class Setting:
     default: Any
     allowed: str
     meaning: str
+    private: bool = False
+
+    @property
+    def usual(self) -> Any:
+        """The default, as it is here and now where it depends on the environment."""
+        from omegaconf import OmegaConf
+
+        return OmegaConf.to_container(OmegaConf.create({"default": self.default}), resolve=True)[
+            "default"
+        ]
 
     def problem(self, value: Any) -> str | None:
         """What is wrong with `value`, or None.
@@ -42,7 +54,7 @@ class Setting:
         >>> Setting(0.01, "number >= 0", "learning rate").problem(-1)
         'must be a number >= 0'
         """
-        alternatives, listed = self.allowed.split(" or "), isinstance(self.default, list)
+        alternatives, listed = _alternatives(self.allowed), isinstance(self.default, list)
         misshapen = listed and (not isinstance(value, list) or (self.default and not value))
         values = value if listed else [value]
         if not misshapen and all(any(_accepts(k.strip(), v) for k in alternatives) for v in values):
@@ -53,8 +65,18 @@ class Setting:
         return f"{'each item ' if listed else ''}must be {words}"
 
 
+def _alternatives(allowed: str) -> list[str]:
+    """Those joined by "or"; a map has all that follows it for its values."""
+    before, is_map, values = allowed.partition("map of ")
+    alternatives = [kind for kind in before.split(" or ") if kind]
+    return [*alternatives, f"{is_map}{values}"] if is_map else alternatives
+
+
 def _in_words(kind: str) -> str:
-    kind = re.sub(r"^map of\b", "{name: value, …} with each value", kind.strip())
+    kind = kind.strip()
+    if kind.startswith("map of "):
+        values = " or ".join(map(_in_words, _alternatives(kind[7:])))
+        return f"{{name: value, …}} with each name a word and each value {values}"
     kind = re.sub(r"^int\b", "a whole number", kind)
     kind = re.sub(r"^number\b", "a number", kind)
     return {"bool": "true or false", "text": "a text"}.get(kind, kind)
@@ -68,7 +90,12 @@ def _accepts(kind: str, value: Any) -> bool:
     if kind == "text":
         return isinstance(value, str)
     if kind.startswith("map of "):
-        return isinstance(value, dict) and all(_accepts(kind[7:], v) for v in value.values())
+        return isinstance(value, dict) and all(
+            isinstance(name, str)
+            and _NAME.fullmatch(name)
+            and any(_accepts(k.strip(), v) for k in _alternatives(kind[7:]))
+            for name, v in value.items()
+        )
     match = _NUMBER.match(kind)
     if not match:  # a literal word
         return value is None if kind == "null" else value == kind
@@ -89,7 +116,14 @@ def _accepts(kind: str, value: Any) -> bool:
     return True
 
 
-_TYPES = {bool: "bool", int: "int", float: "number", str: "text", type(None): "any"}
+_TYPES = {
+    bool: "bool",
+    int: "int",
+    float: "number",
+    str: "text",
+    dict: "map of any",
+    type(None): "any",
+}
 
 
 def package(path: Path) -> str | None:
@@ -121,8 +155,8 @@ def read(path: Path) -> tuple[str, dict[str, Setting]]:
         default = values
         for key in keys:
             default = default.get(key) if isinstance(default, dict) else None
-        if isinstance(default, dict):
-            continue
+        if isinstance(default, dict) and not match["value"].strip():
+            continue  # not a map, but settings below a key
         # `1e-3` is a text to YAML and a number to everyone else.
         if isinstance(default, str) and re.fullmatch(r"[-+]?[\d.]+e[-+]?\d+", default, re.I):
             default = float(default)
@@ -130,5 +164,8 @@ def read(path: Path) -> tuple[str, dict[str, Setting]]:
         allowed, _, meaning = (match["note"] or "").partition(":")
         if not meaning:
             allowed, meaning = _TYPES.get(type(item), "any"), allowed
-        settings[".".join(keys)] = Setting(default, allowed.strip(), meaning.strip())
+        allowed, private, _ = allowed.partition(", private")
+        settings[".".join(keys)] = Setting(
+            default, allowed.strip(), meaning.strip(), private=bool(private)
+        )
     return description, settings

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from trainlab import preprocess
-from trainlab.config import Config, UserError, build, build_each, find
+from trainlab.config import Config, UserError, build, build_each
 from trainlab.data.arrays import npz
 from trainlab.data.examples import Examples, aligned, check, surely_finite, where
 from trainlab.data.splits import official, split_of, thinned
@@ -161,7 +161,7 @@ def unlabelled(x: np.ndarray, saved: dict[str, Any], device: torch.device, trust
             f"{wrong[0]:.9g} is no word of the run's: these are the numbers 0 to {count - 1}, and "
             "−1 where there is none."
         )
-    chain = preprocess.load(saved["preprocess"], partial(find, trusted=trusted))
+    chain = preprocess.load(saved["preprocess"], trusted)
     shape = chain(_tensor(x[:1], device).float()).shape[1:]
     return Data(
         x=None, y=None, splits={"train": torch.arange(len(x))}, task=saved["task"],
@@ -207,7 +207,7 @@ def _chain(
                 f"The run was trained on inputs of shape {saved['shape']}; those of "
                 f"dataset={name} have {shape}."
             )
-        return preprocess.load(saved["preprocess"], partial(find, trusted=config["trusted"]))
+        return preprocess.load(saved["preprocess"], config["trusted"])
     steps = build_each(config, "preprocess")
     if examples.task == "words":
         if set(steps) - {"auto"}:

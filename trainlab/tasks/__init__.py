@@ -69,7 +69,7 @@ def of(data: Data, loss: str = "auto", ensemble: bool = False, **settings: int) 
 
 def described(config: Config, data: Data) -> Task | Ensemble:
     """The task of a run: its data's, with its loss, for one model or for an ensemble's members."""
-    loss, arch = config["loss"], find(config["arch"]["_target_"], config["trusted"])
+    loss, arch = config["loss"], find(config["arch"]["_target_"], "arch", config["trusted"])
     settings = {"negatives": config["negatives"]} if loss == "negative_sampling" else {}
     return of(data, loss, given_by(arch).members, **settings)
 

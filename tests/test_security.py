@@ -1,0 +1,374 @@
+"""Nobody gets in. Each table says where the hostile thing comes from, what it tries, and what is
+said of it. Where something would be run, it would leave the file `pwned`."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from trainlab import cli
+from trainlab.config import UserError, compose, find
+
+SMALL = ["epochs=1", "max_examples=60", "arch=mlp_tiny", "quiet=true"]
+TOUCH = '{_target_: subprocess.call, args: [touch, "PWNED"]}'
+
+
+@pytest.fixture
+def refuses(trainlab, folder):
+    """Call the command line; it says so in one paragraph, and nothing was run or left."""
+
+    def call(says: str, *arguments: str) -> None:
+        answer = trainlab(*arguments)
+        assert answer.code == cli.BAD_INPUT, answer.err or answer.out
+        assert says in answer.err
+        lines = [line for line in answer.err.splitlines() if not line.startswith("note: ")]
+        assert len(lines) == 1, answer.err
+        assert not list(folder.rglob("*pwned*"))
+
+    return call
+
+
+# ---------------------------------------------------------------- what a config may name
+
+TARGETS = [  # group, address, and whether trainlab's, torch's or nobody's
+    ("act", "torch.nn.ReLU", True),
+    ("act", "torch.nn.modules.activation.Tanhshrink", True),
+    ("act", "trainlab.activations.Step", True),
+    ("norm", "torch.nn.utils.parametrizations.orthogonal", True),
+    ("init", "torch.nn.init.sparse_", True),
+    ("optimizer", "torch.optim.Adafactor", True),
+    ("act", "subprocess.call", False),
+    ("act", "builtins.eval", False),
+    ("act", "trainlab.executors.cluster.train_packed", False),
+    ("act", "trainlab.executors.train_packed", False),
+    ("act", "trainlab.executors.os.system", False),
+    ("act", "trainlab.activations.os.system", False),
+    ("act", "trainlab.activations.torch.hub.load", False),
+    ("act", "trainlab.activations.torch.nn.ReLU", False),
+    ("act", "trainlab.data.tables.csv", False),
+    ("act", "trainlab.optimizers.adam", False),
+    ("act", "trainlab.cli.main", False),
+    ("act", "torch.hub.load", False),
+    ("act", "torch.load", False),
+    ("act", "torch.nn.init.normal_", False),
+    ("act", "torch.nn.functional.relu", False),
+    ("act", "torch.nn.functional.torch.hub.load", False),
+    ("act", "torch.nn.modules.module.torch.jit.ScriptModule", False),
+    ("act", "torch.nn.modules.module.warnings.warn", False),
+    ("act", "torch.nn", False),
+    ("act", "torch.nnx.ReLU", False),
+    ("act", "", False),
+    ("arch", "trainlab.data.files.fetched", False),
+    ("arch", "torch.nn.Linear", False),
+    ("augment", "trainlab.data.files.resuming", False),
+    ("clip", "trainlab.store.write_atomically", False),
+    ("dataset", "trainlab.data.files.fetched", False),
+    ("dataset", "trainlab.executors.cluster.train_packed", False),
+    ("dataset", "trainlab.data.tables.arrays_of", False),
+    ("executor", "trainlab.executors.cluster.train_packed", False),
+    ("executor", "trainlab.loggers.MLflow", False),
+    ("init", "torch.nn.init.warnings.warn", False),
+    ("init", "torch.nn.ReLU", False),
+    ("logger", "trainlab.executors.Ray", False),
+    ("norm", "torch.nn.utils.parametrizations.torch.hub.load", False),
+    ("optimizer", "torch.optim.optimizer.torch.load", False),
+    ("optimizer", "torch.optim.lr_scheduler.StepLR", False),
+    ("preprocess", "torch.nn.ReLU", False),
+    ("preprocess", "trainlab.preprocess.load", False),
+    ("schedule", "trainlab.activations.Step", False),
+    ("transform", "trainlab.data.files.fetched", False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("group", "target", "meant"), TARGETS)
+def test_each_group_builds_what_is_meant_for_it(group, target, meant):
+    if meant:
+        assert callable(find(target, group))
+        return
+    with pytest.raises(UserError, match=f"none of trainlab's for {group}"):
+        find(target, group)
+
+
+def test_trust_is_by_package_and_by_where_a_thing_was_defined(folder, monkeypatch):
+    (folder / "mine_too.py").write_text("import subprocess\nfrom os import path\nclass Act: pass\n")
+    assert find("mine_too.Act", "act", ["mine_too"]).__name__ == "Act"
+    assert find("mine_too.Act", "act", ["mine_too.Act"]).__name__ == "Act"
+    for target, trusted in [
+        ("mine_too.Act", ["mine"]),
+        ("mine_too.subprocess.call", ["mine_too"]),
+        ("mine_too.Act", [""]),
+    ]:
+        with pytest.raises(UserError, match="none of trainlab's for act"):
+            find(target, "act", trusted)
+
+
+# ---------------------------------------------------------------- studies from another folder
+
+STUDIES = [  # what the study says, and what is said of it
+    # a component that is none
+    (f"act: {TOUCH}", "act names subprocess.call"),
+    ("act: {_target_: trainlab.executors.cluster.train_packed}", "act names trainlab.executors"),
+    ("dataset: {_target_: trainlab.data.files.fetched, url: x}", "dataset names trainlab.data"),
+    ("loss: subprocess.call\nact: {_target_: '${loss}'}", "act names subprocess.call"),
+    (f"act: {{inner: {TOUCH}}}", "act.inner._target_: a component has one _target_"),
+    ("act: {_partial_: true}", "act._partial_: a component has one _target_"),
+    ("act: {_args_: [1]}", "act._args_: a component has one _target_"),
+    (f"preprocess: {{more: {TOUCH}}}", "preprocess.more names subprocess.call"),
+    (f"logger: {{more: {TOUCH}}}", "logger.more names subprocess.call"),
+    (f"init: {{act: {TOUCH}}}", "init.act._target_: a component has one _target_"),
+    # whom it trusts
+    (f"trusted: [subprocess]\nact: {TOUCH}", "about itself. act names subprocess.call"),
+    ("trusted: [subprocess]", "It needs none of that"),
+    ("act: {_fixes_: {trusted: [subprocess]}}", "about itself"),
+    ("hydra: {sweeper: {params: {trusted: '[os]'}}}", "hydra.sweeper.params.trusted"),
+    ("hydra: {sweeper: {params: {+trusted: '[os]'}}}", "hydra.sweeper.params.+trusted"),
+    ("hydra: {sweeper: {params: {experiment: other}}}", "hydra.sweeper.params.experiment"),
+    # what Hydra is to do
+    ("hydra: {job_logging: {root: {handlers: [x]}}}", "hydra.job_logging cannot be set"),
+    ("hydra: {hydra_logging: {root: {handlers: [x]}}}", "hydra.hydra_logging cannot be set"),
+    ("hydra: {job_logging: {handlers: {x: {(): os.makedirs, name: PWNED}}}}", "hydra.job_logging"),
+    ("hydra: {job_logging: {version: 1, handlers: {x: {class: logging.FileHandler}}}}", "cannot"),
+    (f"hydra: {{callbacks: {{x: {TOUCH}}}}}", "hydra.callbacks cannot be set"),
+    ("hydra: {job: {chdir: true}}", "hydra.job.chdir cannot be set"),
+    ("hydra: {job: {env_set: {PATH: /tmp}}}", "hydra.job.env_set cannot be set"),
+    ("hydra: {job: {env_copy: [HOME]}}", "hydra.job.env_copy cannot be set"),
+    ("hydra: {run: {dir: PWNED}}", "hydra.run.dir cannot be set"),
+    ("hydra: {sweep: {dir: PWNED}}", "hydra.sweep.dir cannot be set"),
+    ("hydra: {sweep: {subdir: PWNED}}", "hydra.sweep.subdir cannot be set"),
+    ("hydra: {output_subdir: PWNED}", "hydra.output_subdir cannot be set"),
+    (f"hydra: {{launcher: {TOUCH}}}", "hydra.launcher: it is one of Hydra's plugins"),
+    (f"hydra: {{sweeper: {TOUCH}}}", "hydra.sweeper: it is one of Hydra's plugins"),
+    (f"hydra: {{sweeper: {{params: {{x: {TOUCH}}}}}}}", "hydra.sweeper: it is one of Hydra's"),
+    ("hydra: {launcher: {_target_: hydra._internal.core_plugins.basic_launcher.BasicLauncher}}",
+     "trainlab's own launcher"),
+    ("hydra: {searchpath: [PWNED]}", "searchpath"),
+    # where it computes, and what it writes or sends
+    ("executor: {_target_: trainlab.executors.Ray, address: 'ray://evil'}", "executor.address=ray"),
+    ("defaults: [override /executor: submitit]\nexecutor: {partition: x}", "executor.partition=x"),
+    ("executor: {_target_: trainlab.executors.Submitit, slurm: {a: b}}", "executor.slurm.a=b"),
+    ("logger: {x: {_target_: trainlab.loggers.MLflow, uri: 'http://e'}}", "logger.x.uri=http"),
+    ("hydra: {sweeper: {params: {executor.slurm.setup: x}}}", "hydra.sweeper.params.executor"),
+    ("output_dir: PWNED", "output_dir="),
+    ("data_dir: PWNED", "data_dir="),
+    ("fresh: true", "fresh=True"),
+    ("study: ../PWNED", "study="),
+    ("study: PWNED", "must stay below output_dir"),
+    ("defaults: [override /search: random]\nhydra: {sweeper: {storage: 'sqlite:///PWNED', params: "
+     "{seed: '1,2'}}}", "hydra.sweeper.storage=sqlite"),
+    ("search: {storage: 'sqlite:///PWNED'}", "search.storage="),
+    ("defaults: [override /search: random]\nsearch: {name: ../PWNED}\nhydra: {sweeper: {params: "
+     "{optimizer.lr: 'interval(0.1,1)'}}}", "search.name="),
+    # options that are files elsewhere
+    ("defaults: [override /act: ../optimizer/adam]", "an option is chosen by its plain name"),
+    ("defaults: [override /preprocess: ../act/relu]", "an option is chosen by its plain name"),
+    ("defaults: [override /preprocess: [../act/relu]]", "it names nothing to build"),
+    # line breaks and what terminals obey
+    ('name: "a\\nb"', "name has the character U+000A"),
+    ('name: "a\\eb"', "name has the character U+001B"),
+    ('name: "a\\0b"', "name has the character U+0000"),
+    ('name: "a\\Lb"', "name has the character U+2028"),
+    ('name: "a\\u202eb"', "name has the character U+202E"),
+    ('act: {"a\\nb": 1}', "a name below act has the character U+000A"),
+    ('dataset: {path: ["a\\rb"]}', "dataset.path has the character U+000D"),
+]  # fmt: skip
+
+
+@pytest.fixture
+def elsewhere(folder, tmp_path_factory):
+    """A stranger's folder with the study `evil`."""
+
+    def write(text: str) -> Path:
+        place = tmp_path_factory.mktemp("stranger") / "conf"
+        (place / "experiment").mkdir(parents=True)
+        text = text.replace("PWNED", str(folder / "pwned"))
+        (place / "experiment" / "evil.yaml").write_text(f"# @package _global_\n{text}\n")
+        return place
+
+    return write
+
+
+@pytest.mark.parametrize(("text", "says"), STUDIES)
+def test_a_study_from_another_folder(refuses, elsewhere, text, says):
+    refuses(says, "train", "--config-dir", str(elsewhere(text)), "experiment=evil", *SMALL)
+
+
+WAYS = [  # how a study from elsewhere is brought in
+    (["--config-dir", "ELSEWHERE", "experiment=evil"], "about itself"),
+    (["-cd", "ELSEWHERE", "experiment=evil"], "about itself"),
+    (["hydra.searchpath=[file://ELSEWHERE]", "experiment=evil"], "about itself"),
+    (["hydra.searchpath=[pkg://sklearn,file://ELSEWHERE]", "experiment=evil"], "about itself"),
+    (["--config-dir", "ELSEWHERE", "-m", "seed=0,1", "experiment=evil"], "about itself"),
+    (["--config-dir", "ELSEWHERE", "search=random", "optimizer.lr=interval(0.1,1)",
+      "search.trials=1", "experiment=evil"], "about itself"),
+    (["experiment=ELSEWHERE/experiment/evil"], "an option is chosen by its plain name"),
+    (["experiment=../../stranger0/conf/experiment/evil"], "chosen by its plain name"),
+    (["experiment=[../evil]"], "an option is chosen by its plain name"),
+    (["-m", "experiment=../evil,first_steps"], "an option is chosen by its plain name"),
+    (["+experiment@act=../evil"], "an option is chosen by its plain name"),
+    (["preprocess=../act/relu"], "an option is chosen by its plain name"),
+    (["preprocess=[impute,../act/relu]"], "an option is chosen by its plain name"),
+    (["hydra/launcher=../sweeper/basic"], "an option is chosen by its plain name"),
+    (["--experimental-rerun", "ELSEWHERE/config.pickle"], "--experimental-rerun"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "says"), WAYS, ids=lambda value: str(value)[:60])
+def test_every_way_to_bring_a_study(refuses, elsewhere, arguments, says):
+    place = str(elsewhere(f"trusted: [subprocess]\nact: {TOUCH}"))
+    refuses(says, "train", *SMALL, *(text.replace("ELSEWHERE", place) for text in arguments))
+
+
+def test_another_config_path_is_a_strangers_too(refuses, elsewhere):
+    place = elsewhere(f"trusted: [subprocess]\nact: {TOUCH}")
+    config = Path(cli.__file__).parents[1] / "conf" / "config.yaml"
+    for group in config.parent.iterdir():
+        if group.is_dir() and group.name != "experiment":
+            shutil.copytree(group, place / group.name)
+    (place / "config.yaml").write_text(config.read_text())
+    refuses("about itself", "train", "--config-path", str(place), "experiment=evil", *SMALL)
+
+
+def test_what_is_typed_and_what_is_ones_own_is_trusted(trainlab, elsewhere, folder):
+    (folder / "theirs.py").write_text("from torch.nn import ReLU\nclass Act(ReLU): pass\n")
+    own = folder / "conf" / "experiment"
+    own.mkdir(parents=True)
+    text = "trusted: [theirs]\nact: {_target_: theirs.Act}\n"
+    (own / "mine.yaml").write_text(f"# @package _global_\n{text}")
+    assert trainlab("train", *SMALL, "experiment=mine").code == 0
+    place = str(elsewhere(f"{text}executor: {{_target_: trainlab.executors.Local}}"))
+    typed = ("--config-dir", place, "experiment=evil", *SMALL)
+    assert "theirs.Act" in trainlab("train", *typed).err
+    assert trainlab("train", *typed, "trusted=[theirs]").code == 0
+    assert trainlab("train", *typed, "trusted=[theirs]", f"output_dir={folder}/o").code == 0
+    assert (folder / "o").is_dir()
+
+
+TYPED = [  # the user's own command line, where a mistake is one paragraph too
+    (["hydra.job.chdir=true", "hydra.run.dir=pwned"], "hydra.run.dir cannot be set"),
+    (["executor=submitit", "+executor.slurm.setup=[a]"], "executor.slurm="),
+    (["executor=submitit", "executor.slurm={'a=b':x}"], "executor.slurm="),
+    (["executor=submitit", "executor.partition=a\nb"], "U+000A"),
+    (["name=a\x1bb"], "U+001B"),
+    (["name='a\u2029b'"], "U+2029"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "says"), TYPED, ids=[ascii(a) for a, _ in TYPED])
+def test_typed(refuses, arguments, says):
+    refuses(says, "train", *SMALL, *arguments)
+
+
+# ---------------------------------------------------------------- a stranger's run folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run, to be spoilt in copies."""
+    place = tmp_path_factory.mktemp("run")
+    assert cli.main(["train", *SMALL, f"output_dir={place}"]) == 0
+    (folder,) = (path for path in (place / "runs").iterdir() if path.is_dir())
+    return folder
+
+
+RUNS = [  # what its config.yaml says, and what is said of it
+    (f"act: {TOUCH}", "act names subprocess.call"),
+    ("act: {_target_: trainlab.executors.cluster.train_packed}", "act names trainlab.executors"),
+    ("dataset: {_target_: trainlab.data.files.fetched}", "dataset names trainlab.data.files"),
+    (f"act: {TOUCH}\ntrusted: [subprocess]", "act names subprocess.call"),
+    (f"act: {{_target_: torch.nn.ReLU, inner: {TOUCH}}}", "act.inner._target_: a component has"),
+    ("act: &a {_target_: torch.nn.ReLU, inner: *a}", "nested too deeply"),
+    ("dataset: null", "it has no dataset"),
+    ("choices: {dataset: [1]}", "is no config of a run"),
+    ("seed: [1", "is damaged"),
+    ('name: "a\\nb"', "name has the character U+000A"),
+    ("study: ../..", "must stay below output_dir"),
+]
+
+
+@pytest.fixture
+def spoilt(run, folder):
+    """A copy of the run, whose config.yaml says this besides."""
+
+    def spoil(text: str = "") -> Path:
+        copy = folder / "outputs" / "runs" / run.name
+        shutil.copytree(run, copy)
+        text = text.replace("PWNED", str(folder / "pwned"))
+        lines = (copy / "config.yaml").read_text().splitlines(keepends=True)
+        named = {line.partition(":")[0] for line in text.splitlines()}
+        kept, keep = [], True
+        for line in lines:
+            keep = line.partition(":")[0] not in named if line[0] not in " -" else keep
+            kept += [line] if keep else []
+        (copy / "config.yaml").write_text("".join(kept) + text)
+        return copy
+
+    return spoil
+
+
+@pytest.mark.parametrize(("text", "says"), RUNS)
+def test_a_strangers_run_folder(refuses, spoilt, text, says):
+    refuses(says, "eval", str(spoilt(text)))
+
+
+@pytest.mark.parametrize("verb", ["eval", "predict", "export"])
+def test_every_verb_that_opens_a_run(refuses, spoilt, verb):
+    more = {
+        "predict": ["--input", "x.npz", "--output", "y.npz"],
+        "export": ["--format", "torch-export"],
+    }
+    copy = spoilt(f"act: {TOUCH}\ntrusted: [subprocess]")
+    refuses("act names subprocess.call", verb, str(copy), *more.get(verb, []))
+
+
+OVERRIDES = [  # of the run folder: none of them is composed
+    "hydra.searchpath=[file://RUN/conf]", "experiment=evil", "trusted=[subprocess]",
+    "++trusted=[subprocess]", "hydra/job_logging=default", "hydra.callbacks.x._target_=os.system",
+    "hydra.run.dir=RUN/pwned", "+act@_global_=../../evil", "~act", "download=true", "[", "\n",
+]  # fmt: skip
+
+
+def test_the_overrides_of_a_run_folder_are_not_composed(trainlab, spoilt, folder):
+    copy = spoilt()
+    before = trainlab("eval", str(copy))
+    assert before.code == 0
+    (copy / "conf" / "experiment").mkdir(parents=True)
+    evil = f"# @package _global_\ntrusted: [subprocess]\nact: {TOUCH}\n"
+    (copy / "conf" / "experiment" / "evil.yaml").write_text(evil)
+    config = yaml.safe_load((copy / "config.yaml").read_text())
+    config["overrides"] = [text.replace("RUN", str(copy)) for text in OVERRIDES[:-1]]
+    (copy / "config.yaml").write_text(yaml.safe_dump(config))
+    assert trainlab("eval", str(copy)).out == before.out
+    assert not list(folder.rglob("*pwned*"))
+
+
+def test_a_run_fetches_nothing_that_is_not_allowed_now(refuses, spoilt, folder):
+    copy = spoilt("download: true\ndata_dir: PWNED")
+    refuses("allow fetching them with download=true", "eval", str(copy), "--data", "mnist")
+
+
+STATES = [  # the preprocessing in data.pt
+    {"_target_": "subprocess.call", "args": ["touch", "pwned"]},
+    {"_target_": "trainlab.data.files.fetched", "name": "x", "url": "http://localhost/"},
+    {"_target_": "trainlab.preprocess.state", "transform": 1},
+    {"_target_": "trainlab.preprocess.load", "state": 1},
+    {"_target_": "trainlab.preprocess.About"},
+    {"_target_": "trainlab.preprocess.Chain", "steps": [{"_target_": "os.getcwd"}]},
+    {"_target_": "torch.nn.ReLU"},
+    {"a": 1},
+]
+
+
+@pytest.mark.parametrize("verb", ["eval", "export"])
+@pytest.mark.parametrize("state", STATES, ids=lambda state: str(state.get("_target_")))
+def test_the_preprocessing_of_a_run_folder(refuses, spoilt, state, verb):
+    copy = spoilt()
+    data = torch.load(copy / "checkpoints" / "data.pt", weights_only=True)
+    torch.save(data | {"preprocess": state}, copy / "checkpoints" / "data.pt")
+    more = ["--format", "torch-export"] if verb == "export" else []
+    refuses("the run's data.pt names", verb, str(copy), *more)
+
+
+def test_what_is_compared_is_what_hydra_has_by_default():
+    assert compose([])["trusted"] == []
