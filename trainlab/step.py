@@ -25,6 +25,7 @@ from trainlab.regularizers import Regularizers, regularizers
 from trainlab.schedules import At, warm_up
 from trainlab.stack import Stack
 from trainlab.state import Progress
+from trainlab.tasks.weights import class_weights
 
 _NOTHING = contextlib.nullcontext()
 
@@ -41,6 +42,7 @@ class Recipe(NamedTuple):
     lr: Tensor  # (R, 1) starting rates, float64
     multipliers: Tensor | None  # (P,) of the learning rate
     task: Any
+    weights: Tensor | None  # (C,) of classes, in the loss
     precision: contextlib.AbstractContextManager
     scaled: bool  # whether the loss is scaled (fp16)
     parts: int  # of a batch, for gradient accumulation
@@ -77,6 +79,7 @@ def recipe_of(configs: Sequence[Config], stack: Stack, data: Data) -> Recipe:
         lr=column([c["optimizer"]["lr"] for c in configs], device),
         multipliers=columns,
         task=tasks.described(config, data),
+        weights=class_weights(config, data),
         precision=torch.autocast(device.type, dtype=kind) if kind else _NOTHING,
         scaled=config["precision"] == "fp16",
         parts=config["accumulate"],
@@ -190,13 +193,13 @@ def _loss(
     `output` has these rows only, `targets` and `mixed` have all.
     """
     smoothing, draw = recipe.reg.label_smoothing, _draws(recipe.keys["loss"], number, rows)
-    loss = recipe.task.loss(output, parallel.own(targets, rows), smoothing, draw)
+    loss = recipe.task.loss(output, parallel.own(targets, rows), smoothing, draw, recipe.weights)
     if mixed is None:
         return loss
     members = torch.arange(len(targets), device=targets.device)[:, None]
     partners = targets[members, parallel.own(mixed.partner, rows)]
     return mixed.share * loss + (1 - mixed.share) * recipe.task.loss(
-        output, partners, smoothing, draw
+        output, partners, smoothing, draw, recipe.weights
     )
 
 

@@ -14,7 +14,7 @@ never mix. Outputs of a model, and targets:
 What a task has:
 
     names                                           of the metrics; `loss` comes first
-    loss(outputs, y, smoothing, draw) -> (R, B)     what is minimized, per example
+    loss(outputs, y, smoothing, draw, weights) -> (R, B)  what is minimized, per example
     sums(outputs, losses, y) -> {name: (R, …)}      statistics that add up over batches
     metrics(sums of all batches) -> {name: (R,)}    what tables show
     extra                                           names of those that need a split as a whole
@@ -25,8 +25,9 @@ What a task has:
 
 `smoothing` is the share of the target that label smoothing spreads over all classes: a number, or a
 column (R, 1). `draw(shape)` gives uniform numbers (R, *shape) to losses that are a matter of
-chance. Only `report` reads tensors back from the device. What is 0/0, such as the F1 of a label
-that neither occurs nor is predicted, is NaN, in a report None; means over classes leave it out.
+chance. `weights` (C,) are those of classes (weights.py). All three are of training alone. Only
+`report` reads tensors back from the device. What is 0/0, such as the F1 of a label that neither
+occurs nor is predicted, is NaN, in a report None; means over classes leave it out.
 """
 
 import math

@@ -16,9 +16,14 @@ class Classification(Task):
     """Exclusive classes: cross-entropy of the softmax; accuracy."""
 
     def loss(
-        self, outputs: Tensor, y: Tensor, smoothing: Number = 0.0, draw: Draw | None = None
+        self,
+        outputs: Tensor,
+        y: Tensor,
+        smoothing: Number = 0.0,
+        draw: Draw | None = None,
+        weights: Tensor | None = None,
     ) -> Tensor:
-        return cross_entropy(outputs, y, smoothing)
+        return cross_entropy(outputs, y, smoothing, weights)
 
     def predicted(self, outputs: Tensor) -> Tensor:
         return outputs.argmax(2)
@@ -53,9 +58,14 @@ class Binary(Classification):
     """Two classes, one logit: cross-entropy of the logistic function; accuracy."""
 
     def loss(
-        self, outputs: Tensor, y: Tensor, smoothing: Number = 0.0, draw: Draw | None = None
+        self,
+        outputs: Tensor,
+        y: Tensor,
+        smoothing: Number = 0.0,
+        draw: Draw | None = None,
+        weights: Tensor | None = None,
     ) -> Tensor:
-        return binary_cross_entropy(outputs.squeeze(2), y, smoothing)
+        return binary_cross_entropy(outputs.squeeze(2), y, smoothing, weights)
 
     def predicted(self, outputs: Tensor) -> Tensor:
         return outputs.squeeze(2) > 0
@@ -82,7 +92,12 @@ class MultiLabel(Task):
     extra = ("average_precision",)
 
     def loss(
-        self, outputs: Tensor, y: Tensor, smoothing: Number = 0.0, draw: Draw | None = None
+        self,
+        outputs: Tensor,
+        y: Tensor,
+        smoothing: Number = 0.0,
+        draw: Draw | None = None,
+        weights: Tensor | None = None,
     ) -> Tensor:
         return binary_cross_entropy(outputs, y, smoothing).mean(2)
 
@@ -131,9 +146,14 @@ class Segmentation(Classification):
         return {}  # an image for each example: no columns
 
     def loss(
-        self, outputs: Tensor, y: Tensor, smoothing: Number = 0.0, draw: Draw | None = None
+        self,
+        outputs: Tensor,
+        y: Tensor,
+        smoothing: Number = 0.0,
+        draw: Draw | None = None,
+        weights: Tensor | None = None,
     ) -> Tensor:
-        return cross_entropy(outputs, y, smoothing).flatten(2).mean(2)
+        return cross_entropy(outputs, y, smoothing, weights).flatten(2).mean(2)
 
     def score(self, outputs: Tensor, y: Tensor) -> Tensor:
         return super().score(outputs, y).flatten(2).float().mean(2)
@@ -156,19 +176,33 @@ class Segmentation(Classification):
 # ---------------------------------------------------------------- losses
 
 
-def cross_entropy(outputs: Tensor, y: Tensor, smoothing: Number = 0.0) -> Tensor:
-    """Of the softmax of outputs (R, B, C, …), for classes y (R, B, …)."""
-    loss = F.cross_entropy(outputs.flatten(0, 1), y.flatten(0, 1), reduction="none").view(y.shape)
+def cross_entropy(
+    outputs: Tensor, y: Tensor, smoothing: Number = 0.0, weights: Tensor | None = None
+) -> Tensor:
+    """Of the softmax of outputs (R, B, C, …), for classes y (R, B, …) that count `weights` (C,)."""
+    loss = F.cross_entropy(
+        outputs.flatten(0, 1), y.flatten(0, 1), weight=weights, reduction="none"
+    ).view(y.shape)
     if isinstance(smoothing, float) and smoothing == 0:
         return loss
-    even = outputs.logsumexp(2) - outputs.mean(2)  # cross-entropy of 1/C each
+    if weights is None:
+        even = outputs.logsumexp(2) - outputs.mean(2)  # cross-entropy of 1/C each
+    else:
+        of_each = outputs.logsumexp(2, keepdim=True) - outputs
+        even = (of_each * weights.view(-1, *[1] * (outputs.dim() - 3))).mean(2)
     return _between(loss, even, smoothing)
 
 
-def binary_cross_entropy(logits: Tensor, y: Tensor, smoothing: Number = 0.0) -> Tensor:
-    """Of the logistic function, for y of 0 and 1, both (R, B, …)."""
+def binary_cross_entropy(
+    logits: Tensor, y: Tensor, smoothing: Number = 0.0, weights: Tensor | None = None
+) -> Tensor:
+    """Of the logistic function, for y of 0 and 1, both (R, B, …), that count `weights` (2,)."""
     target = _between(y.to(logits), torch.full_like(logits, 0.5), smoothing)
-    return F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    if weights is None:
+        return F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    absent, present = weights
+    of_present, of_absent = F.logsigmoid(logits), F.logsigmoid(-logits)
+    return -present * target * of_present - absent * (1 - target) * of_absent
 
 
 def _between(start: Tensor, end: Tensor, share: Number) -> Tensor:

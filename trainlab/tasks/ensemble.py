@@ -22,10 +22,15 @@ class Ensemble:
         self.names = (*task.names, *(f"{name}_{task.names[1]}" for name in self.also))
 
     def loss(
-        self, outputs: Tensor, y: Tensor, smoothing: Number = 0.0, draw: Draw | None = None
+        self,
+        outputs: Tensor,
+        y: Tensor,
+        smoothing: Number = 0.0,
+        draw: Draw | None = None,
+        weights: Tensor | None = None,
     ) -> Tensor:
         outputs, y, k = _apart(outputs, y)
-        return self.task.loss(outputs, y, smoothing, draw).unflatten(1, (-1, k)).sum(2)
+        return self.task.loss(outputs, y, smoothing, draw, weights).unflatten(1, (-1, k)).sum(2)
 
     def sums(self, outputs: Tensor, losses: Tensor, y: Tensor) -> Sums:
         mean = self.task.mean(outputs)

@@ -28,9 +28,14 @@ class Regression(Task):
         self.scale = 1.0 if data.target_scale is None else data.target_scale
 
     def loss(
-        self, outputs: Tensor, y: Tensor, smoothing: Number = 0.0, draw: Draw | None = None
+        self,
+        outputs: Tensor,
+        y: Tensor,
+        smoothing: Number = 0.0,
+        draw: Draw | None = None,
+        weights: Tensor | None = None,
     ) -> Tensor:
-        # There are no classes, so there is nothing to smooth (advice.py refuses).
+        # There are no classes to smooth or to weigh, and who asks for it is refused.
         return self.criterion(outputs, y, reduction="none").flatten(2).mean(2)
 
     def score(self, outputs: Tensor, y: Tensor) -> Tensor:

@@ -35,7 +35,12 @@ class Words(Classification):
         self.below = (below / below[-1]).float().to(data.device)
 
     def loss(
-        self, outputs: Tensor, y: Tensor, smoothing: Number = 0.0, draw: Draw | None = None
+        self,
+        outputs: Tensor,
+        y: Tensor,
+        smoothing: Number = 0.0,
+        draw: Draw | None = None,
+        weights: Tensor | None = None,
     ) -> Tensor:
         if not self.sampled:
             return cross_entropy(outputs, y, smoothing)
