@@ -123,6 +123,8 @@ def test_weights_decide_the_result_and_none_is_as_if_they_were_not_there():
     assert len({run_id(config, "") for config in (bare, balanced, given)}) == 3
     del bare["class_weights"]  # a run of an older version
     assert run_id(bare, "") == run_id(none, "")
+    mixed = compose(["class_weights={1: 2, a b: 1, T-shirt/top: 3, true: 1}"])
+    assert run_id(mixed, "") != run_id(given, "")
     with pytest.raises(UserError, match=r"class_weights.*number > 0"):
         compose(["class_weights={1: -2}"])
 

@@ -42,9 +42,9 @@ def flat(config: Config) -> dict[str, Any]:
 
 
 def _canonical(value: Any) -> Any:
-    """Whole numbers as integers, so that `lr=1` and `lr=1.0` are one run."""
+    """Whole numbers as integers, so that `lr=1` and `lr=1.0` are one run; names as texts."""
     if isinstance(value, dict):
-        return {key: _canonical(v) for key, v in value.items()}
+        return {str(key): _canonical(v) for key, v in value.items()}
     if isinstance(value, list):
         return [_canonical(v) for v in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value

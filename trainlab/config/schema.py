@@ -7,8 +7,9 @@
 
 Before the colon stand alternatives joined by "or": `number` or `int`, with a bound (`> 0`,
 `in [0, 1)`) or without; `bool`; `text`; `any`; a literal word such as `null`, `all`, `seconds`; and
-last `map of` and what its values may be. A list checks its items. A value without such a comment
-must be of its default's type. So one place holds a setting's default, range and meaning.
+last `map of` and what its values may be, its names being words unless `by any name` follows. A
+list checks its items. A value without such a comment must be of its default's type. So one place
+holds a setting's default, range and meaning.
 `, private` behind all of this says that only the user sets it, and no study from another folder.
 """
 
@@ -27,6 +28,7 @@ _NUMBER = re.compile(
     r"(?P<high>[^\])\s]+)\s*(?P<close>[\])]))?$"
 )
 _NAME = re.compile(r"[\w.*?!\[\]-]+")  # of a map's entry; lr_multipliers have patterns
+_ANY_NAME = " by any name"
 _SETTING = re.compile(r"^(?P<indent>\s*)(?P<key>\w+):\s*(?P<value>[^#]*?)(?:\s+#\s*(?P<note>.*))?$")
 
 
@@ -75,8 +77,10 @@ def _alternatives(allowed: str) -> list[str]:
 def _in_words(kind: str) -> str:
     kind = kind.strip()
     if kind.startswith("map of "):
-        values = " or ".join(map(_in_words, _alternatives(kind[7:])))
-        return f"{{name: value, …}} with each name a word and each value {values}"
+        of = kind[7:].removesuffix(_ANY_NAME)
+        names = "" if kind.endswith(_ANY_NAME) else "each name a word and "
+        values = " or ".join(map(_in_words, _alternatives(of)))
+        return f"{{name: value, …}} with {names}each value {values}"
     kind = re.sub(r"^int\b", "a whole number", kind)
     kind = re.sub(r"^number\b", "a number", kind)
     return {"bool": "true or false", "text": "a text"}.get(kind, kind)
@@ -90,10 +94,10 @@ def _accepts(kind: str, value: Any) -> bool:
     if kind == "text":
         return isinstance(value, str)
     if kind.startswith("map of "):
+        of, any_name = _alternatives(kind[7:].removesuffix(_ANY_NAME)), kind.endswith(_ANY_NAME)
         return isinstance(value, dict) and all(
-            isinstance(name, str)
-            and _NAME.fullmatch(name)
-            and any(_accepts(k.strip(), v) for k in _alternatives(kind[7:]))
+            (any_name or (isinstance(name, str) and _NAME.fullmatch(name)))
+            and any(_accepts(k.strip(), v) for k in of)
             for name, v in value.items()
         )
     match = _NUMBER.match(kind)
