@@ -1,6 +1,8 @@
 """Nobody gets in. Each table says where the hostile thing comes from, what it tries, and what is
 said of it. Where something would be run, it would leave the file `pwned`."""
 
+import os
+import pickle
 import shutil
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import torch
 import yaml
 
 from trainlab import cli
-from trainlab.config import UserError, compose, find
+from trainlab.config import UserError, find
 
 SMALL = ["epochs=1", "max_examples=60", "arch=mlp_tiny", "quiet=true"]
 TOUCH = '{_target_: subprocess.call, args: [touch, "PWNED"]}'
@@ -370,5 +372,22 @@ def test_the_preprocessing_of_a_run_folder(refuses, spoilt, state, verb):
     refuses("the run's data.pt names", verb, str(copy), *more)
 
 
-def test_what_is_compared_is_what_hydra_has_by_default():
-    assert compose([])["trusted"] == []
+# ---------------------------------------------------------------- the storage of a search
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "journal"])
+def test_a_pickle_in_the_storage_of_a_search(refuses, trainlab, folder, kind, monkeypatch):
+    from optuna.samplers import CmaEsSampler
+
+    class Hostile:
+        def __reduce__(self):
+            return os.system, (f"touch {folder}/pwned",)
+
+    written = {"cma:optimizer:0": pickle.dumps(Hostile()).hex()}
+    search = ["train", "search=cmaes", "optimizer.lr=interval(0.1,1)", f"search.storage={kind}"]
+    search += ["search.population=4", *SMALL]
+    with monkeypatch.context() as hostile:
+        hostile.setattr(CmaEsSampler, "_attr_key_optimizer", "cma:optimizer")
+        hostile.setattr(CmaEsSampler, "_split_optimizer_str", lambda self, text: written)
+        assert trainlab(*search, "search.trials=5").code == 0
+        refuses("state of CMA-ES would call posix.system", *search, "search.trials=9")

@@ -123,13 +123,13 @@ def is_strangers(hydra: Any) -> bool:
     """Whether a composition has a folder to draw from that is neither trainlab's nor the working
     folder's: by --config-dir, --config-path or hydra.searchpath."""
     ours = {str(path.resolve()) for path in search_path()}
-    for source in hydra.runtime.config_sources:
-        if source.schema == "file":
-            if str(Path(source.path).resolve()) not in ours:
-                return True
-        elif source.schema == "pkg" and source.path != "hydra.conf":
-            return True
-    return False
+    named = [
+        source.path
+        for source in hydra.runtime.config_sources
+        if source.provider in ("main", "command-line")
+        or source.provider.startswith("hydra.searchpath")
+    ]
+    return any(str(Path(path).resolve()) not in ours for path in named)
 
 
 def _refuse_strangers(hydra: Any) -> None:

@@ -5,9 +5,12 @@ it proposes depends on the trials before it and on nothing else, and a search th
 on as if it had not been.
 """
 
+import io
 import math
+import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from trainlab.config import UserError
@@ -15,7 +18,8 @@ from trainlab.streams import seed_of
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
-    from optuna.samplers import BaseSampler
+    from optuna.samplers import BaseSampler, CmaEsSampler
+    from optuna.trial import FrozenTrial
 
 Parameters = Mapping[str, "BaseDistribution"]
 
@@ -107,7 +111,42 @@ def _cmaes(settings: Mapping[str, Any], parameters: Parameters, seed: int) -> "B
     )
     # Optuna learns the space from finished trials; the first generation has none.
     made.infer_relative_search_space = lambda study, trial: numbers  # type: ignore[method-assign]
+    made._restore_optimizer = partial(_restored, made)  # type: ignore[method-assign]
     return made
+
+
+def _restored(sampler: "CmaEsSampler", trials: "Sequence[FrozenTrial]") -> Any:
+    """The state of CMA-ES that the last of these trials has, as Optuna keeps it, None if none has;
+    a pickle, from a file that may be a stranger's."""
+    for trial in reversed(trials):
+        attributes = {
+            key: value
+            for key, value in trial.system_attrs.items()
+            if key.startswith(sampler._attr_key_optimizer)
+        }
+        if attributes:
+            text = sampler._concat_optimizer_attrs(attributes)
+            return _StateOfCma(io.BytesIO(bytes.fromhex(text))).load()
+    return None
+
+
+class _StateOfCma(pickle.Unpickler):
+    """Makes nothing but the state of CMA-ES and the arrays and numbers in it."""
+
+    _MADE = (
+        "cmaes._cma.CMA", "cmaes._cmawm.CMAwM", "numpy.ndarray", "numpy.dtype",
+        "numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct",
+        "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar",
+    )  # fmt: skip
+
+    def find_class(self, module: str, name: str) -> Any:
+        if f"{module}.{name}" not in self._MADE:
+            raise UserError(
+                f"The search's storage is refused: what it keeps as the state of CMA-ES would call "
+                f"{module}.{name}. It is no storage that trainlab wrote; search.name=… begins one "
+                "of your own."
+            )
+        return super().find_class(module, name)
 
 
 def _qmc(
