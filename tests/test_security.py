@@ -1,17 +1,25 @@
 """Nobody gets in. Each table says where the hostile thing comes from, what it tries, and what is
 said of it. Where something would be run, it would leave the file `pwned`."""
 
+import gzip
 import os
 import pickle
 import shutil
+import struct
+import zipfile
+import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from trainlab import cli
 from trainlab.config import UserError, find
+from trainlab.data import files
+from trainlab.data.images import read_idx
 
 SMALL = ["epochs=1", "max_examples=60", "arch=mlp_tiny", "quiet=true"]
 TOUCH = '{_target_: subprocess.call, args: [touch, "PWNED"]}'
@@ -370,6 +378,71 @@ def test_the_preprocessing_of_a_run_folder(refuses, spoilt, state, verb):
     torch.save(data | {"preprocess": state}, copy / "checkpoints" / "data.pt")
     more = ["--format", "torch-export"] if verb == "export" else []
     refuses("the run's data.pt names", verb, str(copy), *more)
+
+
+# ---------------------------------------------------------------- data files
+
+
+def written_npz(file, **arrays):
+    np.savez_compressed(file, **arrays)
+
+
+def zipped(file, content):
+    file.write_bytes(gzip.compress(content))
+
+
+def announcing(file):
+    """A zip whose entries announce more than there is."""
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("x.npy", b"1")
+        archive.filelist[0].file_size = 10**12
+
+
+def png(file, side):
+    """A picture's header, without the picture."""
+
+    def chunk(kind, content):
+        crc = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", crc)
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    content = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    file.write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n%%Page: 1 1\nshowpage\n"
+
+DATA = [  # the file, how it is made, and what is said of it
+    ("a.npz", lambda file: written_npz(file, x=np.zeros((10**4, 99)), y=np.zeros(10**4)), "unzip to"),
+    ("a.npz", announcing, "bytes unzip to more than 100 times as many"),
+    ("a.npz", lambda file: written_npz(file, x=np.array([print]), y=[1]), "of Python objects"),
+    ("a.csv.gz", lambda file: zipped(file, b"x,y\n" + b"1,1\n" * 10**6), "100 times as many"),
+    ("a.csv.gz", lambda file: zipped(file, b"x" * 10**7), "100 times as many"),  # all one line
+    ("f/a/1.png", lambda file: png(file, 10**5), "decompression bomb"),
+    ("f/a/1.eps", lambda file: file.write_bytes(EPS), "it is a program that draws"),
+    ("f/a/1.png", lambda file: file.write_bytes(EPS), "it is a program that draws"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "make", "says"), DATA, ids=range(len(DATA)))
+def test_a_strangers_data_file(refuses, folder, monkeypatch, name, make, says):
+    monkeypatch.setattr(files, "_HONEST", 10**6)
+    for place in ("f/a/2.png", "f/b/1.png"):
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8)).save(folder / place)
+    make(folder / name)
+    path = folder / name
+    kind = {".npz": "npz", ".gz": "csv"}.get(path.suffix, "image_folder")
+    target = ["dataset.target=y"] if kind == "csv" else []
+    where = folder / "f" if kind == "image_folder" else path
+    refuses(says, "train", f"dataset={kind}", f"dataset.path={where}", *target, *SMALL)
+
+
+def test_a_header_whose_sizes_overflow_is_damaged(tmp_path):
+    sizes = struct.pack(">4I", 2**31, 2**31, 4, 1)  # 2⁶⁴: nothing, in 64 bits
+    (tmp_path / "a").write_bytes(bytes([0, 0, 8, 4]) + sizes)
+    with pytest.raises(UserError, match="is damaged"):
+        read_idx(tmp_path / "a")
 
 
 # ---------------------------------------------------------------- the storage of a search

@@ -11,7 +11,7 @@ import numpy as np
 from trainlab.config import UserError
 from trainlab.data.columns import MOST_CLASSES, classes_of
 from trainlab.data.examples import Examples
-from trainlab.data.files import located
+from trainlab.data.files import bomb, located
 from trainlab.data.layouts import split_in
 
 _INPUTS = ("x", "images", "image", "imgs", "inputs", "input", "features", "data")
@@ -171,6 +171,10 @@ def arrays_of(file: Path, names: Callable[[list[str]], Iterable[str]]) -> list[n
     if not zipfile.is_zipfile(file):
         raise UserError(f"{file} is no npz file, or damaged: it is no zip archive.")
     try:
+        with zipfile.ZipFile(file) as archive:
+            unzipped = sum(member.file_size for member in archive.infolist())
+        if why := bomb(file.stat().st_size, unzipped):
+            raise UserError(why)
         with np.load(file, allow_pickle=False) as archive:
             there = archive.files
             # What is no array is bytes there.

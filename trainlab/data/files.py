@@ -1,5 +1,6 @@
 """Files of datasets: where they lie, how they are fetched, and how they are unzipped safely."""
 
+import gzip
 import os
 import re
 import zlib
@@ -166,3 +167,31 @@ def contents(path: Path, limit: int = 2**30) -> bytes:
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path} cannot be read: {error}. Fetch it again.") from error
     return b"".join(parts)
+
+
+_HONEST = 2**30  # bytes that any file may unzip to
+_RATIO = 100  # times its own size that a larger one may; numbers and texts shrink to a tenth, or so
+_DEFLATE = 1032  # times its own size that anything can
+
+
+def bomb(size: int, unzipped: int) -> str | None:
+    """Why a file of that size is refused that unzips to what no honest one does, and memory may not
+    hold; None where it is not."""
+    if unzipped <= max(_HONEST, _RATIO * size):
+        return None
+    return (
+        f"its {size:,} bytes unzip to more than {_RATIO} times as many. If it is yours, save it "
+        "without compression."
+    )
+
+
+def check_unzips(path: Path) -> None:
+    """Raise UserError where a gzipped file is a `bomb`; what is damaged is left to its reader."""
+    size, unzipped = path.stat().st_size, 0
+    if size * _DEFLATE <= _HONEST:
+        return
+    with suppress(OSError, EOFError, zlib.error), gzip.open(path) as content:
+        while chunk := content.read(2**20):
+            unzipped += len(chunk)
+            if why := bomb(size, unzipped):
+                raise UserError(f"{path} is refused: {why}")

@@ -1,6 +1,7 @@
 """Images from files in their official formats, and from folders of one's own."""
 
 import io
+import math
 import pickle
 import tarfile
 import warnings
@@ -105,7 +106,7 @@ def read_idx(path: Path) -> np.ndarray:
     rank, start = raw[3], 4 + 4 * raw[3]
     shape = np.frombuffer(raw[4:start], ">u4") if len(raw) >= start else np.empty(0)
     dtype = np.dtype(_IDX_TYPES[raw[2]])
-    expected = start + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    expected = start + math.prod(map(int, shape)) * dtype.itemsize
     if len(shape) < rank or len(raw) != expected:
         raise UserError(
             f"{path} is damaged: its header announces {expected:,} bytes, it has {len(raw):,}. "
@@ -326,6 +327,8 @@ def _image(file: Path, size: int, channels: int) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(file) as image:
+            if image.format == "EPS":  # which Pillow would hand to Ghostscript
+                raise ValueError("it is a program that draws; save it as PNG")
             upright = ImageOps.exif_transpose(image)
             if upright.mode.startswith("I;16"):  # Pillow would cut what is above 255
                 upright = Image.fromarray(np.round(np.asarray(upright) / 257).astype(np.uint8))

@@ -27,7 +27,7 @@ from trainlab.data.columns import (
     typed,
 )
 from trainlab.data.examples import Examples
-from trainlab.data.files import located
+from trainlab.data.files import check_unzips, located
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -190,6 +190,8 @@ def _table(source: Source, separator: str, texts: Sequence[str]) -> "pd.DataFram
     file = source.file
     try:
         zipped = file.suffix == ".gz"
+        if zipped:
+            check_unzips(file)
         with (gzip.open if zipped else open)(file, "rt", encoding="utf-8-sig", newline="") as lines:
             first = next((line for line in lines if line.strip()), "")
             second = next(lines, "")
