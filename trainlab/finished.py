@@ -4,6 +4,7 @@ import csv
 import logging
 import os
 import warnings
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -229,8 +230,12 @@ def _array(source: Path, name: str, shape: list[int]) -> np.ndarray:
 
 
 def _save_npz(path: Path, outputs: Tensor, columns: dict[str, list]) -> None:
-    with open(path, "wb") as file:
-        np.savez(file, outputs=outputs.numpy(), **{k: np.array(v) for k, v in columns.items()})
+    """As numpy.savez, which takes no array that is called `file`."""
+    arrays = {"outputs": outputs.numpy()} | {name: np.array(v) for name, v in columns.items()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
 
 
 def _save_csv(path: Path, columns: dict[str, list]) -> None:

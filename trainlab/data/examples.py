@@ -10,6 +10,8 @@ import numpy as np
 from trainlab.config import UserError
 from trainlab.data.columns import known_codes
 
+_EXCLUSIVE = ("classification", "binary", "segmentation")  # tasks: an example has a single class
+
 
 @dataclass
 class Examples:
@@ -66,38 +68,44 @@ def aligned(examples: Examples, saved: dict[str, Any]) -> Examples:
     if saved["columns"] and set(saved["columns"]) - set(examples.columns):
         missing = sorted(set(saved["columns"]) - set(examples.columns))
         raise UserError(f"These data have no column {', '.join(missing)}, as the run's have.")
-    x, y = examples.x, examples.y
-    if examples.columns and saved["columns"]:
-        x = x[:, [examples.columns.index(name) for name in saved["columns"]]].copy()
-        names = {examples.columns[c] for c in examples.categorical} & set(saved["columns"])
-        if names != {saved["columns"][c] for c in saved["categorical"]}:
-            raise UserError(
-                "Other columns of these data are categories than of the run's: "
-                f"{', '.join(sorted(names)) or 'none'}. Say which with dataset.categorical=[…] and "
-                "dataset.numeric=[…]."
-            )
-        here = dict(zip(examples.categorical, examples.categories, strict=False))
-        for column, known in zip(saved["categorical"], saved["categories"], strict=False):
-            names = here.get(examples.columns.index(saved["columns"][column]), ())
-            codes = np.append(known_codes(names, known), np.nan)
-            x[:, column] = codes[np.nan_to_num(x[:, column], nan=len(names)).astype(int)]
-    task = examples.task
-    if (
-        task in ("classification", "binary", "segmentation")
-        and examples.classes != saved["classes"]
-    ):
-        new = [name for name in examples.classes if name not in saved["classes"]]
-        if new:
-            raise UserError(
-                f"The run knows the classes {', '.join(saved['classes'])}; these data have "
-                f"{new[0]} as well."
-            )
-        y = np.asarray([saved["classes"].index(name) for name in examples.classes])[y]
-        task = saved["task"]  # of three classes two may be left
+    x = _columns(examples, saved) if examples.columns and saved["columns"] else examples.x
+    task, classes, y = examples.task, examples.classes, examples.y
+    if saved["task"] != "reconstruction":  # for which it does not matter what the targets are
+        y = _codes(y, classes, saved["classes"]) if task in _EXCLUSIVE else y
+        task, classes = saved["task"], saved["classes"]  # of three classes two may be left
     return replace(
-        examples, x=x, y=y, task=task, classes=saved["classes"], columns=tuple(saved["columns"]),
+        examples, x=x, y=y, task=task, classes=classes, columns=tuple(saved["columns"]),
         categorical=tuple(saved["categorical"]), categories=tuple(saved["categories"]),
     )  # fmt: skip
+
+
+def _columns(examples: Examples, saved: dict[str, Any]) -> np.ndarray:
+    """The inputs (N, D) of a table with the columns of the run's, and its codes in them."""
+    x = examples.x[:, [examples.columns.index(name) for name in saved["columns"]]].copy()
+    names = {examples.columns[c] for c in examples.categorical} & set(saved["columns"])
+    if names != {saved["columns"][c] for c in saved["categorical"]}:
+        raise UserError(
+            "Other columns of these data are categories than of the run's: "
+            f"{', '.join(sorted(names)) or 'none'}. Say which with dataset.categorical=[…] and "
+            "dataset.numeric=[…]."
+        )
+    here = dict(zip(examples.categorical, examples.categories, strict=False))
+    for column, known in zip(saved["categorical"], saved["categories"], strict=False):
+        names = here.get(examples.columns.index(saved["columns"][column]), ())
+        codes = np.append(known_codes(names, known), np.nan)
+        x[:, column] = codes[np.nan_to_num(x[:, column], nan=len(names)).astype(int)]
+    return x
+
+
+def _codes(y: np.ndarray, classes: Sequence[str], known: Sequence[str]) -> np.ndarray:
+    """Classes y (N, …) as positions in the `known` ones. Raises UserError where one is new."""
+    if list(classes) == list(known):
+        return y
+    if new := [name for name in classes if name not in known]:
+        raise UserError(
+            f"The run knows the classes {', '.join(known)}; these data have {new[0]} as well."
+        )
+    return np.asarray([known.index(name) for name in classes])[y]
 
 
 def _same_kind(examples: Examples, saved: dict[str, Any], counts: dict[str, int]) -> None:
@@ -155,7 +163,7 @@ def check(examples: Examples, name: str, to_learn: bool = True) -> None:
             )
         return
     classes = len(examples.classes)
-    if to_learn and classes < 2 and examples.task in ("classification", "binary", "segmentation"):
+    if to_learn and classes < 2 and examples.task in _EXCLUSIVE:
         raise UserError(
             f"dataset={name}: the target has {classes} different values, and task "
             "classification needs at least two."
