@@ -135,6 +135,9 @@ STUDIES = [  # what the study says, and what is said of it
     ("hydra: {sweeper: {params: {trusted: '[os]'}}}", "hydra.sweeper.params.trusted"),
     ("hydra: {sweeper: {params: {+trusted: '[os]'}}}", "hydra.sweeper.params.+trusted"),
     ("hydra: {sweeper: {params: {experiment: other}}}", "hydra.sweeper.params.experiment"),
+    ("hydra: {mode: MULTIRUN, sweeper: {params: {act._target_: os.system}}}", "names os.system"),
+    ("hydra: {sweeper: {params: {act@_global_: evil}}}", "hydra.sweeper.params.act@_global_"),
+    ("hydra: {sweeper: {params: {hydra.callbacks.x: y}}}", "hydra.sweeper.params.hydra.callbacks"),
     # what Hydra is to do
     ("hydra: {job_logging: {root: {handlers: [x]}}}", "hydra.job_logging cannot be set"),
     ("hydra: {hydra_logging: {root: {handlers: [x]}}}", "hydra.hydra_logging cannot be set"),
@@ -153,6 +156,7 @@ STUDIES = [  # what the study says, and what is said of it
     (f"hydra: {{sweeper: {{params: {{x: {TOUCH}}}}}}}", "hydra.sweeper: it is one of Hydra's"),
     ("hydra: {launcher: {_target_: hydra._internal.core_plugins.basic_launcher.BasicLauncher}}",
      "trainlab's own launcher"),
+    ("hydra: {sweeper: null}", "hydra.sweeper: it is one of Hydra's plugins"),
     ("hydra: {searchpath: [PWNED]}", "searchpath"),
     # where it computes, and what it writes or sends
     ("executor: {_target_: trainlab.executors.Ray, address: 'ray://evil'}", "executor.address=ray"),
@@ -160,6 +164,8 @@ STUDIES = [  # what the study says, and what is said of it
     ("executor: {_target_: trainlab.executors.Submitit, slurm: {a: b}}", "executor.slurm.a=b"),
     ("logger: {x: {_target_: trainlab.loggers.MLflow, uri: 'http://e'}}", "logger.x.uri=http"),
     ("hydra: {sweeper: {params: {executor.slurm.setup: x}}}", "hydra.sweeper.params.executor"),
+    ("hydra: {sweeper: {params: {output_dir: PWNED}}}", "hydra.sweeper.params.output_dir"),
+    ("hydra: {mode: MULTIRUN, sweeper: {params: {study: ../pwned}}}", "must stay below output_dir"),
     ("output_dir: PWNED", "output_dir="),
     ("data_dir: PWNED", "data_dir="),
     ("fresh: true", "fresh=True"),
@@ -204,11 +210,37 @@ def test_a_study_from_another_folder(refuses, elsewhere, text, says):
     refuses(says, "train", "--config-dir", str(elsewhere(text)), "experiment=evil", *SMALL)
 
 
+OPTIONS = [  # an option of a stranger's folder that is chosen, what it says, what is said of it
+    ("act=evil", f"# @package _global_\ntrusted: [subprocess]\nact: {TOUCH}", "about itself"),
+    ("act=evil", "_target_: subprocess.call\nargs: [touch, PWNED]", "act names subprocess.call"),
+    ("executor=evil", "_target_: trainlab.executors.Submitit\nslurm: {setup: [touch PWNED]}",
+     "executor.slurm.setup="),
+    ("executor=evil", "_target_: trainlab.executors.Ray\naddress: evil", "executor.address=evil"),
+    ("logger=evil", "# @package logger.evil\n_target_: trainlab.loggers.MLflow\nuri: http://evil",
+     "logger.evil.uri=http://evil"),
+    ("hydra/callbacks=evil", f"x: {TOUCH}", "hydra.callbacks cannot be set"),
+    ("hydra/job_logging=evil", "version: 1\nroot: {}", "hydra.job_logging cannot be set"),
+    ("hydra/launcher=evil", "_target_: hydra_plugins.hydra_submitit_launcher.submitit_launcher."
+     "SlurmLauncher\nsetup: [touch PWNED]", "trainlab's own launcher"),
+    ("hydra/sweeper=evil", f"_target_: hydra_plugins.trainlab_stack.GridSweeper\nparams: {TOUCH}",
+     "hydra.sweeper: it is one of Hydra's plugins"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("chosen", "text", "says"), OPTIONS)
+def test_an_option_from_another_folder(refuses, folder, tmp_path_factory, chosen, text, says):
+    place = tmp_path_factory.mktemp("stranger")
+    file = place / f"{chosen.replace('=', '/')}.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(text.replace("PWNED", str(folder / "pwned")) + "\n")
+    refuses(says, "train", "--config-dir", str(place), chosen, *SMALL)
+
+
 WAYS = [  # how a study from elsewhere is brought in
     (["--config-dir", "ELSEWHERE", "experiment=evil"], "about itself"),
     (["-cd", "ELSEWHERE", "experiment=evil"], "about itself"),
     (["hydra.searchpath=[file://ELSEWHERE]", "experiment=evil"], "about itself"),
-    (["hydra.searchpath=[pkg://sklearn,file://ELSEWHERE]", "experiment=evil"], "about itself"),
+    (["hydra.searchpath=[pkg://yaml,file://ELSEWHERE]", "experiment=evil"], "about itself"),
     (["--config-dir", "ELSEWHERE", "-m", "seed=0,1", "experiment=evil"], "about itself"),
     (["--config-dir", "ELSEWHERE", "search=random", "optimizer.lr=interval(0.1,1)",
       "search.trials=1", "experiment=evil"], "about itself"),
@@ -335,7 +367,7 @@ def test_every_verb_that_opens_a_run(refuses, spoilt, verb):
 OVERRIDES = [  # of the run folder: none of them is composed
     "hydra.searchpath=[file://RUN/conf]", "experiment=evil", "trusted=[subprocess]",
     "++trusted=[subprocess]", "hydra/job_logging=default", "hydra.callbacks.x._target_=os.system",
-    "hydra.run.dir=RUN/pwned", "+act@_global_=../../evil", "~act", "download=true", "[", "\n",
+    "hydra.run.dir=RUN/pwned", "+act@_global_=../../evil", "~act", "download=true", "[",
 ]  # fmt: skip
 
 
@@ -347,7 +379,7 @@ def test_the_overrides_of_a_run_folder_are_not_composed(trainlab, spoilt, folder
     evil = f"# @package _global_\ntrusted: [subprocess]\nact: {TOUCH}\n"
     (copy / "conf" / "experiment" / "evil.yaml").write_text(evil)
     config = yaml.safe_load((copy / "config.yaml").read_text())
-    config["overrides"] = [text.replace("RUN", str(copy)) for text in OVERRIDES[:-1]]
+    config["overrides"] = [text.replace("RUN", str(copy)) for text in OVERRIDES]
     (copy / "config.yaml").write_text(yaml.safe_dump(config))
     assert trainlab("eval", str(copy)).out == before.out
     assert not list(folder.rglob("*pwned*"))
@@ -413,7 +445,7 @@ def png(file, side):
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n%%Page: 1 1\nshowpage\n"
 
 DATA = [  # the file, how it is made, and what is said of it
-    ("a.npz", lambda file: written_npz(file, x=np.zeros((10**4, 99)), y=np.zeros(10**4)), "unzip to"),
+    ("a.npz", lambda file: written_npz(file, x=np.zeros((10**4, 99)), y=[1]), "100 times as many"),
     ("a.npz", announcing, "bytes unzip to more than 100 times as many"),
     ("a.npz", lambda file: written_npz(file, x=np.array([print]), y=[1]), "of Python objects"),
     ("a.csv.gz", lambda file: zipped(file, b"x,y\n" + b"1,1\n" * 10**6), "100 times as many"),
@@ -464,3 +496,22 @@ def test_a_pickle_in_the_storage_of_a_search(refuses, trainlab, folder, kind, mo
         hostile.setattr(CmaEsSampler, "_split_optimizer_str", lambda self, text: written)
         assert trainlab(*search, "search.trials=5").code == 0
         refuses("state of CMA-ES would call posix.system", *search, "search.trials=9")
+
+
+# ---------------------------------------------------------------- what SECURITY.md says of all this
+
+
+def test_the_counts_in_the_documentation():
+    text = (Path(__file__).parents[1] / "SECURITY.md").read_text(encoding="utf-8")
+    refused = [target for _, target, meant in TARGETS if not meant]
+    for count, what in [
+        (len(refused), "addresses"),
+        (len(STUDIES), "studies"),
+        (len(OPTIONS), "options"),
+        (len(WAYS), "ways"),
+        (len(RUNS), "configs"),
+        (len(OVERRIDES), "overrides"),
+        (len(STATES), "states"),
+        (len(DATA), "data files"),
+    ]:
+        assert f"{count} {what}" in text

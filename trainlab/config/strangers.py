@@ -14,7 +14,7 @@ from typing import Any
 from trainlab.config import trust
 from trainlab.config.errors import UserError
 from trainlab.config.identity import Config
-from trainlab.config.options import groups, search_path, top_settings
+from trainlab.config.options import search_path, top_settings
 from trainlab.config.schema import Setting, read
 
 # Tabs are let through: they stand between the cells of tables.
@@ -61,12 +61,12 @@ def guarded() -> Iterator[None]:
 
 
 def _check_overrides(overrides: Sequence[str]) -> None:
-    known = {*groups(), "hydra"}
     for text in overrides:
         refuse_control(text, "an override")
         key, _, value = text.lstrip("+~").partition("=")
         group = key.partition("@")[0]
-        if group.partition("/")[0] in known and "." not in group:
+        first = group.partition("/")[0]
+        if first == "hydra" or any((path / first).is_dir() for path in search_path()):
             _refuse_elsewhere(group, value)
 
 
@@ -110,7 +110,7 @@ def _refuse_actions(hydra: Any) -> None:
                 "say where. Leave it out."
             )
     for part in ("launcher", "sweeper"):
-        node = OmegaConf.to_container(hydra[part], resolve=False)
+        node = OmegaConf.to_container(hydra[part] or OmegaConf.create(), resolve=False)
         target = node.pop("_target_", None)
         if not trust.below(str(target), _PLUGINS) or any(trust.inner(node)):
             raise UserError(

@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import threading
+import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,8 +74,10 @@ class Submitit(Cluster):
     ):
         super().__init__(workers, folder)
         submitit = needed("submitit", "submitit", "executor=submitit")
+        # Of this command alone: submitit unpickles what is there, and a folder may be a stranger's.
+        own = folder / ".submitit" / uuid.uuid4().hex
         try:
-            self.executor = submitit.AutoExecutor(folder=folder / ".submitit", cluster=cluster)
+            self.executor = submitit.AutoExecutor(folder=own, cluster=cluster)
         except RuntimeError as error:  # no SLURM here
             raise UserError(
                 f"executor.cluster={cluster}: {error}. executor.cluster=local tries it without."
