@@ -2,6 +2,7 @@
 
 from contextlib import contextmanager
 from itertools import count
+from multiprocessing import reduction
 
 import numpy as np
 import pytest
@@ -57,6 +58,18 @@ def test_streamed_runs_equal_runs_in_memory(rows, recipe):
     for workers in (0, 2):
         streamed = rows(f"{workers}", "in_memory=false", f"loader_workers={workers}", *recipe)
         assert streamed == inside
+
+
+def test_loaders_fetch_nothing_from_a_process_that_may_be_killed(rows, monkeypatch):
+    offered, offer = [], reduction.DupFd  # a tensor's memory, to whoever comes for it
+
+    def noted(descriptor):
+        offered.append(descriptor)
+        return offer(descriptor)
+
+    monkeypatch.setattr(reduction, "DupFd", noted)
+    rows("a", "in_memory=false", "loader_workers=1")
+    assert offered == []
 
 
 def test_a_stack_is_streamed_too(tmp_path):

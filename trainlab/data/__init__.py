@@ -321,7 +321,8 @@ def batches(
     if data.x is None:
         loader = torch.utils.data.DataLoader(
             _Rows(data.source),
-            sampler=index.split(batch_size, 1),
+            # Tensors would be fetched from us, and a worker would fail aloud when we are killed.
+            sampler=[positions.numpy() for positions in index.split(batch_size, 1)],
             batch_size=None,
             num_workers=workers,
             pin_memory=data.device.type == "cuda",
@@ -346,5 +347,5 @@ class _Rows(torch.utils.data.Dataset):
     def __init__(self, source: np.ndarray):
         self.source = source
 
-    def __getitem__(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        return positions, torch.from_numpy(self.source[positions.numpy()])
+    def __getitem__(self, positions: np.ndarray) -> tuple[Tensor, Tensor]:
+        return torch.from_numpy(positions), torch.from_numpy(self.source[positions])
