@@ -138,6 +138,8 @@ STUDIES = [  # what the study says, and what is said of it
     ("hydra: {mode: MULTIRUN, sweeper: {params: {act._target_: os.system}}}", "names os.system"),
     ("hydra: {sweeper: {params: {act@_global_: evil}}}", "hydra.sweeper.params.act@_global_"),
     ("hydra: {sweeper: {params: {hydra.callbacks.x: y}}}", "hydra.sweeper.params.hydra.callbacks"),
+    ("hydra: {overrides: {task: ['trusted=[subprocess]']}}", "hydra.overrides cannot be set"),
+    ("hydra: {sweeper: {params: {' trusted': '[os]'}}}", "Cannot read ' trusted=0'"),
     # what Hydra is to do
     ("hydra: {job_logging: {root: {handlers: [x]}}}", "hydra.job_logging cannot be set"),
     ("hydra: {hydra_logging: {root: {handlers: [x]}}}", "hydra.hydra_logging cannot be set"),
@@ -156,6 +158,8 @@ STUDIES = [  # what the study says, and what is said of it
     (f"hydra: {{sweeper: {{params: {{x: {TOUCH}}}}}}}", "hydra.sweeper: it is one of Hydra's"),
     ("hydra: {launcher: {_target_: hydra._internal.core_plugins.basic_launcher.BasicLauncher}}",
      "trainlab's own launcher"),
+    (f"more: {{x: {TOUCH}}}\nhydra: {{sweeper: {{params: '${{more}}'}}}}", "hydra.sweeper: it is"),
+    ("hydra: {runtime: {config_sources: []}}\ntrusted: [subprocess]", "about itself"),
     ("hydra: {sweeper: null}", "hydra.sweeper: it is one of Hydra's plugins"),
     ("hydra: {searchpath: [PWNED]}", "searchpath"),
     # where it computes, and what it writes or sends
@@ -169,6 +173,7 @@ STUDIES = [  # what the study says, and what is said of it
     ("output_dir: PWNED", "output_dir="),
     ("data_dir: PWNED", "data_dir="),
     ("fresh: true", "fresh=True"),
+    ("download: true", "download=True"),
     ("study: ../PWNED", "study="),
     ("study: PWNED", "must stay below output_dir"),
     ("defaults: [override /search: random]\nhydra: {sweeper: {storage: 'sqlite:///PWNED', params: "
@@ -383,6 +388,14 @@ def test_the_overrides_of_a_run_folder_are_not_composed(trainlab, spoilt, folder
     (copy / "config.yaml").write_text(yaml.safe_dump(config))
     assert trainlab("eval", str(copy)).out == before.out
     assert not list(folder.rglob("*pwned*"))
+
+
+def test_an_export_does_not_follow_a_link(refuses, spoilt, folder):
+    copy, mine = spoilt(), folder / "mine.txt"
+    mine.write_text("mine")
+    (copy / "model.safetensors").symlink_to(mine)
+    refuses("is a link to another file", "export", str(copy), "--format", "safetensors")
+    assert mine.read_text() == "mine"
 
 
 def test_a_run_fetches_nothing_that_is_not_allowed_now(refuses, spoilt, folder):

@@ -259,6 +259,10 @@ def exported(
     run = Finished.open(folder, [*overrides, "device=cpu"])
     output = output or folder / f"model{FORMATS[kind]}"
     _writable(output, (FORMATS[kind],))
+    if output.is_symlink():  # which a stranger's folder may have, to any file
+        raise UserError(
+            f"--output {output} is a link to another file. Name that file, or delete it."
+        )
     if kind == "safetensors":
         own = {name: tensor.clone() for name, tensor in run.best["model"].items()}
         needed("safetensors.torch", "export").save_file(own, output)

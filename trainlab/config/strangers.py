@@ -49,7 +49,7 @@ def guarded() -> Iterator[None]:
         ) -> Any:
             _check_overrides(overrides)
             composed = super().load_configuration(config_name, overrides, *more, **how)
-            _admit(composed.hydra)
+            _admit(composed.hydra, overrides)
             return composed
 
     # Hydra has no hook there.
@@ -70,9 +70,11 @@ def _check_overrides(overrides: Sequence[str]) -> None:
             _refuse_elsewhere(group, value)
 
 
-def _admit(hydra: Any) -> None:
+def _admit(hydra: Any, overrides: Sequence[str]) -> None:
     """Raise UserError where Hydra's own part of a composition, unresolved, is not a config's to
     say."""
+    if sorted([*hydra.overrides.task, *hydra.overrides.hydra]) != sorted(overrides):
+        raise UserError("hydra.overrides cannot be set: it is what you type that stands there.")
     for group, option in hydra.runtime.choices.items():
         _refuse_elsewhere(group, str(option))
     _refuse_actions(hydra)
@@ -110,7 +112,7 @@ def _refuse_actions(hydra: Any) -> None:
                 "say where. Leave it out."
             )
     for part in ("launcher", "sweeper"):
-        node = OmegaConf.to_container(hydra[part] or OmegaConf.create(), resolve=False)
+        node = OmegaConf.to_container(hydra[part] or OmegaConf.create(), resolve=True)
         target = node.pop("_target_", None)
         if not trust.below(str(target), _PLUGINS) or any(trust.inner(node)):
             raise UserError(
@@ -144,10 +146,10 @@ def _refuse_strangers(hydra: Any) -> None:
     private = {key for key, setting in top_settings().items() if setting.private}
     params = hydra.sweeper.params or {}
     for key in params:
-        name = str(key).lstrip("+~")
+        (name,) = _typed([f"{key}=0"])
         first = name.partition(".")[0]
-        odd = {name, first} & {*private, "hydra", "experiment"} or first in ("executor", "logger")
-        if odd or "/" in name or "@" in name:
+        odd = {name, first} & {*private, "hydra", "experiment", "executor", "logger"}
+        if odd or "/" in name or "@" in str(key):
             raise UserError(f"hydra.sweeper.params.{key}: {_NOT_A_STRANGERS}")
     storage = hydra.sweeper.get("storage")
     if storage not in (None, "memory", "sqlite", "journal") and (
