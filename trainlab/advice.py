@@ -105,7 +105,9 @@ def _mixed(data: Data) -> bool:
 
 
 def warnings(config: Config, model: nn.Module, data: Data) -> Iterator[str]:
-    """One sentence for each combination that is known not to work, with the override to try."""
+    """One sentence for each combination that is known not to work, with the override to try; and
+    what there is to say of the data."""
+    yield from data.notes
     if _has(model, nn.SELU):
         yield from _selu(config, model, data)
     norm, reg = config["choices"]["norm"], config["reg"]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from trainlab import data, tasks
 from trainlab.config import Config, UserError, check, compose, needed, restored
 from trainlab.data.arrays import arrays_of, channels_first, check_inputs, inputs_among
+from trainlab.data.delimited import Form
 from trainlab.data.images import pictures
 from trainlab.data.layouts import image_files
 from trainlab.data.tables import like
@@ -215,8 +216,7 @@ def _inputs(source: Path, run: Finished) -> tuple[np.ndarray, dict[str, list]]:
         )
     if source.is_dir():
         raise UserError(f"--input {source} is a folder; give a .csv file with the run's columns.")
-    keys = ("separator", "missing", "missing_words", "decimal")
-    return like(source, saved, **{key: dataset[key] for key in keys if key in dataset}), {}
+    return like(source, saved, Form.of(dataset)), {}
 
 
 def _array(source: Path, name: str, shape: list[int]) -> np.ndarray:

@@ -54,6 +54,7 @@ class Data:
     target_mean: Tensor | None = None
     target_scale: Tensor | None = None
     windows: Tensor | None = None
+    notes: tuple[str, ...] = ()
 
     def inputs(self, positions: Tensor) -> Tensor:
         """The inputs at positions (…), preprocessed, on the device: (…, *shape)."""
@@ -136,6 +137,7 @@ def prepare(
         columns=examples.columns,
         categorical=examples.categorical,
         categories=examples.categories,
+        notes=examples.notes,
     )
     if data.task == "reconstruction":
         data.y = None

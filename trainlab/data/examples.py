@@ -31,7 +31,7 @@ class Examples:
     is a table. `categorical`: those of them, from 0, that hold codes of categories, and
     `categories` what the codes 0, 1, … of each stand for. NaN is a missing value. `test`: how many
     of the last examples are the official test set; `val`: how many before these are the official
-    validation set.
+    validation set. `notes`: what there is to say of them before training, each a sentence.
     """
 
     x: np.ndarray
@@ -46,6 +46,7 @@ class Examples:
     columns: tuple[str, ...] = ()
     categories: tuple[tuple[str, ...], ...] = ()
     val: int = 0
+    notes: tuple[str, ...] = ()
 
     def fingerprint(self) -> str:
         """A hash of the bytes: part of a run's identity."""

@@ -1,13 +1,6 @@
 """Tables of one's own: csv files."""
 
-import gzip
-import warnings
-import zlib
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from csv import Error as CellError
-from csv import reader
-from itertools import chain
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +8,6 @@ import numpy as np
 
 from trainlab.config import UserError, nearest
 from trainlab.data.columns import (
-    DECIMALS,
-    MISSING_WORDS,
     Source,
     are_texts,
     inputs_of,
@@ -26,16 +17,15 @@ from trainlab.data.columns import (
     targets_of,
     typed,
 )
+from trainlab.data.delimited import NAMELESS, Form, table_of
 from trainlab.data.examples import Examples
-from trainlab.data.files import check_unzips, located
+from trainlab.data.files import located
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # Of a table, by what a run has learnt; of three classes two may be left, or one.
 _TASKS = dict(classification="classification", binary="classification", regression="regression")
-_SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|"}
-_NAMELESS = "Unnamed: "  # so pandas begins its names for columns without one
 
 
 def csv(
@@ -43,22 +33,20 @@ def csv(
     download: bool = False,
     path: str | None = None,
     target: Any = None,
-    separator: str = "auto",
     task: str = "auto",
     categorical: Sequence[Any] = (),
     numeric: Sequence[Any] = (),
     drop: Sequence[Any] = (),
-    missing: Sequence[Any] = (),
-    missing_words: bool = True,
     drop_unlabelled: bool = False,
-    decimal: str = "point",
     known: dict[str, Any] | None = None,
+    **form: Any,
 ) -> Examples:
-    """A table whose first line names the columns: x (N, D) float32, y from the column `target`.
+    """A table in text: x (N, D) float32, y from the column `target`.
 
-    .csv or .tsv, gzipped or not, in UTF-8. Spaces around a text are no part of it. A cell is
-    missing (NaN) if it is empty or in `missing`, or, with `missing_words`, NA, null or another of
-    pandas' words. Each column but `drop` and the target is
+    `form` says how it is written, where that is not to be found out: see Form. Spaces around a
+    text are no part of it. A cell is missing (NaN) if it is empty or in `missing`, or, with
+    `missing_words`, NA, null or another of pandas' words. Rows and columns without a name in which
+    every cell is missing are left out. Each column but `drop` and the target is
 
         numeric      if its cells are numbers or truth values (0, 1), or it is in `numeric`
         categorical  if there is any other text, or it is in `categorical`: codes 0, 1, … in the
@@ -77,7 +65,8 @@ def csv(
     >>> csv(path="iris.csv", target="species", drop=["id"])  # doctest: +SKIP
     """
     file = located(path, "csv", data_dir)
-    source = Source(file, decimal, _missing(missing, missing_words))
+    form = Form(**form)
+    source = form.source(file)
     targets = _strings(target if isinstance(target, list | tuple) else [target])
     drop, categorical, numeric = _strings(drop), _strings(categorical), _strings(numeric)
     texts = categorical
@@ -85,7 +74,7 @@ def csv(
         task = _TASKS.get(known["task"], task)
         are_words = task == "classification" and are_texts(known["classes"])
         texts = [*_categories(known), *(targets if are_words else [])]
-    table = _table(source, separator, texts)
+    table = table_of(file, form, texts, known["columns"] if known else targets)
     if target is None or not targets:
         raise UserError(
             "dataset=csv needs to be told which column to predict: dataset.target=NAME. "
@@ -94,18 +83,21 @@ def csv(
     _check_names("target", targets, list(table), file)
     if len(set(targets)) < len(targets):
         raise UserError(f"dataset.target names a column twice: {', '.join(targets)}.")
+    if table[targets].isna().to_numpy().any():
+        table = table[table.notna().any(axis=1)]
     labelled, y, kind, classes = targets_of(table[targets], task, source, drop_unlabelled)
     if not labelled.all():
         table = table[labelled]
     if known:
-        inputs, categories = known["columns"], _categories(known)
+        inputs, categories, notes = known["columns"], _categories(known), []
         x = _like(table, known, source)
     else:
-        inputs = _inputs(table, targets, drop, categorical, numeric, file)
+        inputs, notes = _inputs(table, targets, drop, categorical, numeric, file)
         x, categories = inputs_of(table, inputs, categorical, numeric, source)
     return Examples(
         x, y, kind, classes, columns=tuple(inputs),
         categorical=tuple(map(inputs.index, categories)), categories=tuple(categories.values()),
+        notes=tuple(notes),
     )  # fmt: skip
 
 
@@ -116,40 +108,38 @@ def _inputs(
     categorical: Sequence[str],
     numeric: Sequence[str],
     file: Path,
-) -> list[str]:
-    """The columns to predict the targets from. Raises UserError where a setting names no column."""
+) -> tuple[list[str], list[str]]:
+    """The columns to predict the targets from; and what there is to say of others.
+
+    Raises UserError where a setting names no column.
+    """
     inputs = [name for name in table if name not in targets]
     for key, names in {"drop": drop, "categorical": categorical, "numeric": numeric}.items():
         _check_names(key, names, inputs, file)
     if both := set(categorical) & set(numeric):
         raise UserError(f"Column {min(both)!r} is in dataset.categorical and dataset.numeric.")
-    inputs = [name for name in inputs if name not in drop]
+    nameless = [n for n in inputs if n.startswith(NAMELESS) and n not in (*categorical, *numeric)]
+    empty = [name for name in nameless if name not in drop and table[name].isna().all()]
+    inputs = [name for name in inputs if name not in (*drop, *empty)]
     if not inputs:
         raise UserError(f"{file} has no column left to predict {', '.join(targets)} from.")
-    for name in set(inputs) - set(categorical) - set(numeric):
-        if name.startswith(_NAMELESS):
-            raise UserError(
-                f"{file}: column {name.removeprefix(_NAMELESS)} (counted from 0) has no name. If "
-                f"it is empty, or numbers the rows, leave it out: 'dataset.drop=[{typed(name)}]'; "
-                "else give it one."
-            )
-    return inputs
+    for name in set(inputs) & set(nameless):
+        raise UserError(
+            f"{file}: column {name.removeprefix(NAMELESS)} (counted from 0) has no name. If it "
+            f"numbers the rows, leave it out: 'dataset.drop=[{typed(name)}]'; else give it one."
+        )
+    count = f"{len(empty)} columns" if len(empty) > 1 else "a column"
+    notes = [f"{count} of {file} without a name and without a value are left out"] * bool(empty)
+    return inputs, notes
 
 
-def like(
-    file: Path,
-    known: dict[str, Any],
-    separator: str = "auto",
-    missing: Sequence[Any] = (),
-    missing_words: bool = True,
-    decimal: str = "point",
-) -> np.ndarray:
+def like(file: Path, known: dict[str, Any], form: Form) -> np.ndarray:
     """A csv file as inputs (N, D) of the run that has saved what is `known` of its table.
 
     What was no category there is missing (NaN). Columns besides are not looked at.
     """
-    source = Source(file, decimal, _missing(missing, missing_words))
-    return _like(_table(source, separator, list(_categories(known))), known, source)
+    table = table_of(file, form, list(_categories(known)), known["columns"])
+    return _like(table, known, form.source(file))
 
 
 def _like(table: "pd.DataFrame", known: dict[str, Any], source: Source) -> np.ndarray:
@@ -174,74 +164,6 @@ def _categories(known: dict[str, Any]) -> dict[str, Sequence[str]]:
 def _strings(names: Sequence[Any]) -> list[str]:
     """Names of columns, which to a config may look like numbers."""
     return [str(name) for name in names]
-
-
-def _missing(missing: Sequence[Any], words: bool) -> tuple[str, ...]:
-    return *(MISSING_WORDS if words else ()), *_strings(missing)
-
-
-def _table(source: Source, separator: str, texts: Sequence[str]) -> "pd.DataFrame":
-    """A csv file as pandas reads it, but these columns as texts, whatever they look like.
-
-    Raises UserError where it is no table with named columns.
-    """
-    import pandas as pd
-
-    file = source.file
-    try:
-        zipped = file.suffix == ".gz"
-        if zipped:
-            check_unzips(file)
-        with (gzip.open if zipped else open)(file, "rt", encoding="utf-8-sig", newline="") as lines:
-            first = next((line for line in lines if line.strip()), "")
-            second = next(lines, "")
-            if not first:
-                raise UserError(f"{file} is empty.")
-            if separator == "auto":
-                separator = max(_SEPARATORS, key=lambda name: len(_header([first], name)))
-            names = _header(chain([first, second], lines), separator)  # in quotes of many lines
-        if twice := [n for n, count in Counter(map(str.strip, names)).items() if count > 1]:
-            raise UserError(
-                f"{file}: two columns are called {twice[0]!r}. The first line has to name the "
-                "columns, each by another name."
-            )
-        options: dict[str, Any] = {
-            "sep": _SEPARATORS[separator],
-            "decimal": DECIMALS[source.decimal],
-            "index_col": False,
-            "dtype": {name: object for name in names if name.strip() in texts},
-            "keep_default_na": False,
-            "na_values": ["", *source.missing],
-            "compression": "gzip" if zipped else None,
-            # A fifth of pandas' time.
-            "skipinitialspace": f"{_SEPARATORS[separator]} " in first + second,
-        }
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # more cells than columns
-            warnings.simplefilter("error", pd.errors.DtypeWarning)
-            try:
-                table = pd.read_csv(file, **options)
-            except pd.errors.DtypeWarning:  # a column's pieces look like different types
-                table = pd.read_csv(file, low_memory=False, **options)
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{file} is not text in UTF-8 ({error.reason}). If it is in Latin-1, convert it: "
-            "iconv -f latin1 -t utf-8 OLD > NEW. A spreadsheet has to be exported as csv."
-        ) from error
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, pd.errors.ParserWarning) as error:
-        raise UserError(
-            f"{file} is no table with columns separated by {separator}: "
-            f"{' '.join(str(error).split())}. dataset.separator=… names another separator."
-        ) from error
-    except (OSError, EOFError, zlib.error, CellError) as error:
-        raise UserError(f"{file} cannot be read: {error}.") from error
-    if table.empty:
-        raise UserError(f"{file} has no rows below the names of its columns.")
-    return table.rename(columns=str.strip)
-
-
-def _header(lines: Iterable[str], separator: str) -> list[str]:
-    return next(reader(lines, delimiter=_SEPARATORS[separator], skipinitialspace=True), [])
 
 
 def _check_names(key: str, names: Sequence[str], columns: Sequence[str], file: Path) -> None:
