@@ -178,7 +178,8 @@ STUDIES = [  # what the study says, and what is said of it
     ("study: PWNED", "must stay below output_dir"),
     ("defaults: [override /search: random]\nhydra: {sweeper: {storage: 'sqlite:///PWNED', params: "
      "{seed: '1,2'}}}", "hydra.sweeper.storage=sqlite"),
-    ("search: {storage: 'sqlite:///PWNED'}", "search.storage="),
+    ("defaults: [override /search: random]\nsearch: {storage: 'sqlite:///PWNED'}\nhydra: {sweeper: "
+     "{params: {optimizer.lr: 'interval(0.1,1)'}}}", "search.storage="),
     ("defaults: [override /search: random]\nsearch: {name: ../PWNED}\nhydra: {sweeper: {params: "
      "{optimizer.lr: 'interval(0.1,1)'}}}", "search.name="),
     # options that are files elsewhere
@@ -298,6 +299,12 @@ TYPED = [  # the user's own command line, where a mistake is one paragraph too
     (["executor=submitit", "executor.slurm={'a=b':x}"], "executor.slurm="),
     (["executor=submitit", "executor.partition=a\nb"], "U+000A"),
     (["name=a\x1bb"], "U+001B"),
+    (["study=../pwned"], "must stay below output_dir"),
+    (["study=/tmp/pwned"], "must stay below output_dir"),
+    (["study=a\nb"], "U+000A"),
+    (["search=random", "seed=0", "act=relu,tanh", "search.name=../pwned"], "plain file name"),
+    (["search=random", "act=relu,tanh", "hydra.sweeper.study_name=/pwned"], "plain file name"),
+    (["search=random", "act=relu,tanh", "search.name=a\x00b"], "U+0000"),
     (["name='a\u2029b'"], "U+2029"),
 ]
 

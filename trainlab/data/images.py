@@ -268,8 +268,8 @@ def image_folder(
     """Images of a folder that has a folder for each class, alone or in train/, val/ and test/.
 
     x (N, channels, size, size) bytes, of each image the largest square in its middle, scaled; y the
-    class, in the order of the names. Anything Pillow reads; what other programs leave in folders is
-    passed over. Layouts: `layouts.splits_of`.
+    class, in the order of the names. Anything Pillow reads but EPS; what other programs leave in
+    folders is passed over. Layouts: `layouts.splits_of`.
     """
     root = located(path, "image_folder", data_dir)
     found = splits_of(root, splits)
