@@ -285,7 +285,7 @@ def test_fail_fast_ends_a_sweep_at_its_first_failure(trainlab):
     arguments = ("-m", "arch=unet,mlp", "seed=0", "max_examples=100", "epochs=1")
     answer = trainlab("train", *arguments, "study=a", "--fail-fast")
     assert answer.code == 1
-    assert "1 run left out" in answer.err
+    assert "1 run left: --fail-fast ends a sweep" in answer.err
     assert "interrupted" not in answer.err
     assert statuses(answer.path) == ["failed"]
     answer = trainlab("train", *arguments, "study=b")

@@ -117,19 +117,27 @@ def _main(arguments: list[str]) -> int:
             raise
         from hydra.errors import HydraException
 
+        from trainlab.files import in_trouble
+        from trainlab.memory import explained as too_much
+        from trainlab.memory import out_of_memory
+
+        code = BAD_INPUT
         if isinstance(error, UserError):
-            text = str(error)
+            text, code = str(error), error.code
         elif isinstance(error, HydraException):
             text = explain(error)
+        elif out_of_memory(error):
+            text, code = too_much(error), FAILED
         elif isinstance(error, OSError):
             text = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
+            code = FAILED if in_trouble(error) else BAD_INPUT
         else:
             print(
                 f"trainlab: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr
             )
             return FAILED
         print(f"trainlab: {text}", file=sys.stderr)
-        return BAD_INPUT
+        return code
 
 
 # ---------------------------------------------------------------- train
@@ -381,8 +389,8 @@ def _ended(
         return INTERRUPTED
     for reason in stopped:
         left = [outcome for outcome in outcomes if outcome.reason == reason]
-        console.print(f"{count(left)} {reason}; the same command goes on", markup=False)
-    return FAILED if failures or statuses & {"failed", "busy"} else 0
+        console.print(f"{count(left)} left: {reason}", markup=False, soft_wrap=True)
+    return FAILED if failures or stopped or statuses & {"failed", "busy"} else 0
 
 
 def _show_result(console: Any, result: dict[str, Any]) -> None:

@@ -11,8 +11,8 @@ import json
 import os
 import stat
 import zipfile
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
@@ -33,6 +33,62 @@ class Unreadable(UserError):
     def __init__(self, file: Path, reason: str):
         super().__init__(f"{file} {reason}.")
         self.file, self.reason = file, reason
+
+
+# Errors that say nothing of what was to be written, nor of where: the machine is in trouble.
+_TROUBLE = tuple(
+    getattr(errno, name)
+    for name in "ENOSPC EDQUOT EIO EROFS EFBIG EMFILE ENFILE ESTALE ETIMEDOUT ENXIO ENODEV".split()
+    if hasattr(errno, name)
+)
+_REMEDIES = {
+    errno.ENOSPC: "Make room there",
+    getattr(errno, "EDQUOT", None): "Make room there, or ask for a larger quota",
+    errno.EROFS: "Mount it so that it can be written to",
+    errno.EFBIG: "`ulimit -f` tells how large a file may be here; allow more",
+    errno.EMFILE: "`ulimit -n` tells how many files may be open at once here; allow more",
+}
+
+
+class Unwritable(UserError):
+    """A file or folder cannot be written. What was to be written is none the worse for it: a run
+    stops, and goes on once it can be.
+
+    Exit code 1 where the disk is full or the machine is in trouble otherwise; 2, as of other input,
+    where it is the place that was chosen.
+    """
+
+    @classmethod
+    def of(cls, path: Path, error: OSError) -> "Unwritable":
+        """For the file or folder that was meant, which may not be the one in the error."""
+        made = cls(f"{path} cannot be written: {error.strerror or error}. {_remedy(path, error)}")
+        made.code = 1 if in_trouble(error) else made.code
+        return made
+
+
+def in_trouble(error: OSError) -> bool:
+    """Whether the machine is to blame, and not the place that was chosen."""
+    return error.errno in _TROUBLE
+
+
+def _remedy(path: Path, error: OSError) -> str:
+    if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST):
+        place = path if path.is_dir() else path.parent
+        what = "folder" if path.is_dir() else "file"
+        return f"{place} is a {what}, which is in the way: move it."
+    if in_trouble(error):
+        what = _REMEDIES.get(error.errno, "Once that is mended")
+        return f"{what}; the same command goes on from where it was."
+    return "Choose another place (output_dir=… for runs), or see who may write there."
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Whatever goes wrong as this file or folder is written is raised as Unwritable."""
+    try:
+        yield
+    except OSError as error:
+        raise Unwritable.of(path, error) from error
 
 
 # ---------------------------------------------------------------- reading
@@ -217,61 +273,59 @@ def untouched(content: bytes) -> bool:
 
 
 def write_atomically(file: Path, write: Callable[[Path], None], sync: bool = True) -> None:
-    """Let `write` fill a file beside `file`, then put it in its place in one step.
+    """Let `write` fill a file beside `file`, then put it in its place in one step. Raises
+    Unwritable.
 
     With `sync` it survives a loss of power too, which takes a millisecond or more.
     """
     beside = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        beside.unlink(missing_ok=True)  # a dead process may have had our number
-        write(beside)
-        if sync:
-            with open(beside, "rb") as content:
-                os.fsync(content.fileno())
-        os.replace(beside, file)
-    except OSError as error:
-        if error.errno in (errno.EISDIR, errno.ENOTDIR):
-            raise in_the_way(file) from error
-        if error.filename == str(beside):  # which nobody asked for
-            error.filename = str(file)
-        raise
-    finally:
-        with suppress(OSError):
-            beside.unlink()
+    with writing(file):
+        try:
+            beside.unlink(missing_ok=True)  # a dead process may have had our number
+            write(beside)
+            if sync:
+                with open(beside, "rb") as content:
+                    os.fsync(content.fileno())
+            os.replace(beside, file)
+        finally:
+            with suppress(OSError):
+                beside.unlink()
 
 
 def write_text(file: Path, text: str, sync: bool = False) -> None:
     write_atomically(file, lambda beside: beside.write_text(text, encoding="utf-8"), sync)
 
 
-def in_the_way(file: Path) -> UserError:
-    """That a folder is where a file is to be written, or a file where its folder should be."""
-    if file.is_dir():
-        return UserError(f"{file} is a folder, and a file is to be written there. Move it away.")
-    return UserError(f"{file.parent} is no folder, and {file.name} is to be in it. Move it away.")
+def write_torch(file: Path, state: dict[str, Any], sync: bool = True) -> None:
+    """What `load_torch` reads. Raises Unwritable."""
+    import torch
+
+    def write(beside: Path) -> None:
+        with open(beside, "wb") as content:  # to a name torch writes with errors of its own
+            torch.save(state, content)
+
+    write_atomically(file, write, sync)
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, unless it is there. Raises UserError."""
-    try:
+    """Make a folder and those above it, unless it is there. Raises Unwritable."""
+    with writing(path):
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"The folder {path} cannot be written: {error.strerror or error}. Choose another "
-            "place with output_dir=…"
-        ) from error
 
 
-def appending(file: Path) -> TextIO:
+@contextmanager
+def appending(file: Path) -> Iterator[TextIO]:
     """A text file, open to be added to; never one elsewhere, or one that has another name as well.
+    Raises Unwritable.
 
     A run's folder may be a stranger's: a link in the place of its log could lead anywhere.
     """
-    found = os.lstat(file) if os.path.lexists(file) else None
-    if found and stat.S_ISDIR(found.st_mode):
-        raise in_the_way(file)
-    if found and not (stat.S_ISREG(found.st_mode) and found.st_nlink == 1):
-        content = read_bytes(file) if stat.S_ISREG(found.st_mode) else b""
-        write_atomically(file, lambda beside: beside.write_bytes(content), sync=False)
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-    return os.fdopen(os.open(file, flags, 0o666), "a", encoding="utf-8")
+    with writing(file):
+        found = os.lstat(file) if os.path.lexists(file) else None
+        regular = found and stat.S_ISREG(found.st_mode)
+        if found and not stat.S_ISDIR(found.st_mode) and not (regular and found.st_nlink == 1):
+            content = read_bytes(file) if regular else b""
+            write_atomically(file, lambda beside: beside.write_bytes(content), sync=False)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+        with os.fdopen(os.open(file, flags, 0o666), "a", encoding="utf-8") as content:
+            yield content

@@ -7,6 +7,7 @@ import warnings
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -265,7 +266,8 @@ def exported(
         )
     if kind == "safetensors":
         own = {name: tensor.clone() for name, tensor in run.best["model"].items()}
-        needed("safetensors.torch", "export").save_file(own, output)
+        save = needed("safetensors.torch", "export").save_file
+        write_atomically(output, lambda beside: save(own, beside))
         return output
     raw = torch.zeros(2, *run.saved["shape"])
     examples = data.unlabelled(raw.numpy(), run.saved, run.device, run.config["trusted"])
@@ -273,16 +275,21 @@ def exported(
     batch = ({0: torch.export.Dim("batch")},)
     program = torch.export.export(whole, (raw,), dynamic_shapes=batch)
     if kind == "torch-export":
-        torch.export.save(program, output)
+        write_atomically(output, partial(_save_program, program))
         return output
     needed("onnxscript", "export")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision
     with warnings.catch_warnings(action="ignore"):  # torch's exporter warns of its own code
-        torch.onnx.export(
-            program, (), output, dynamo=True, input_names=["x"], output_names=["outputs"],
-            external_data=False, verbose=False,
-        )  # fmt: skip
+        onnx = torch.onnx.export(
+            program, (), dynamo=True, input_names=["x"], output_names=["outputs"], verbose=False
+        )
+    write_atomically(output, onnx.save)
     return output
+
+
+def _save_program(program: torch.export.ExportedProgram, path: Path) -> None:
+    with open(path, "wb") as file:  # to a name torch writes with errors of its own
+        torch.export.save(program, file)
 
 
 # What may be said anew of a finished run: where data come from, and where it is computed.

@@ -9,6 +9,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +18,10 @@ import torch
 
 from trainlab import parallel, plans
 from trainlab.config import Config, UserError, build, build_each, run_id
-from trainlab.data import free_memory
 from trainlab.executors import Executor, Local
+from trainlab.files import Unwritable
 from trainlab.fit import due
+from trainlab.memory import free_memory
 from trainlab.prepare import pick_device
 from trainlab.progress import Display, count
 from trainlab.store import Run, edited, edited_note
@@ -27,9 +29,10 @@ from trainlab.tables.runs import write_runs
 from trainlab.work import Job, Worker, fail, interruptible
 
 _WRITE_EVERY = 10.0  # seconds between two writings of runs.csv during a sweep
+# A reason for a run to be left.
+LEFT_OUT = "--fail-fast ends a sweep at its first failure; the same command goes on"
 _LOOK_EVERY = 0.5  # seconds between two looks at runs that another process trains
 _WORTH = 10.0  # seconds of training, for less of which no worker processes are started
-LEFT_OUT = "left out: --fail-fast ends a sweep at its first failure"  # a reason to be stopped
 _WORKER = 400e6  # bytes that a worker process takes, besides its data
 
 
@@ -58,6 +61,7 @@ class _Sweep:
         self.fail_fast, self.interrupted = fail_fast, interrupted
         self.outcomes: dict[str, Outcome] = {}
         self.failed, self.written = False, time.monotonic()
+        self.trouble: str | None = None  # why nothing can be written any more
         self.left = self.look(jobs)
 
     def look(self, jobs: Sequence[Job]) -> list[Job]:
@@ -86,6 +90,10 @@ class _Sweep:
         again = {job.run.id: plans.mark(job.found) for job in self.left if job.found}
         plans.note(self.study, shares, again, [job.run.config["overrides"] for job in self.jobs])
 
+    def edited(self) -> list[Path]:
+        """Files of runs that are not trained again, and are not as these left them."""
+        return [file for outcome in self.outcomes.values() for file in edited(outcome.run.path)]
+
     def settle(self, stack: Sequence[Job]) -> None:
         """A stack is over."""
         self.look(stack)
@@ -98,17 +106,25 @@ class _Sweep:
 
     def enough(self) -> bool:
         """Whether no more is to be trained."""
-        return self.failed or self.interrupted()
+        return self.failed or self.interrupted() or self.trouble is not None
 
     def write(self) -> None:
         if self.study.is_dir() and parallel.first():
             write_runs(self.study)
 
+    def stop(self, trouble: Unwritable) -> None:
+        """No more of it can be trained: the disk is full, or the like."""
+        self.trouble = str(trouble)
+        self.left = self.look(self.left)
+
     def end(self) -> None:
         """Say of what is left why it was not trained."""
-        self.write()
+        with suppress(Unwritable):  # which is told of the runs, if there are any left
+            self.write()
         for job in self.left:
-            if self.failed and not self.interrupted():
+            if self.trouble:
+                outcome = Outcome(job.run, "stopped", self.trouble)
+            elif self.failed and not self.interrupted():
                 outcome = Outcome(job.run, "stopped", LEFT_OUT)
             elif self.interrupted() or job.run.status().get("status") == "stopped":
                 outcome = Outcome(job.run, "stopped")
@@ -168,29 +184,36 @@ class Session:
                 return [sweep.outcomes.get(run.id) if run else None for run in made]
             _check_loggers(sweep.left)
             # What is wrong with a single config is found later, and then no folder was made.
-            if whole and parallel.first() and (study.is_dir() or not alone):
+            if whole and sweep.left and parallel.first() and (study.is_dir() or not alone):
                 sweep.note_plan()
             display.skipped([outcome.status for outcome in sweep.outcomes.values()])
-            if files := [
-                f for outcome in sweep.outcomes.values() for f in edited(outcome.run.path)
-            ]:
+            if files := sweep.edited():
                 display.warn(edited_note(files))
-            waited = False
-            while sweep.left and not sweep.enough():
-                free = [job for job in sweep.left if not job.run.busy()]
-                if not free and not alone:
-                    if not waited:
-                        display.say(f"waiting for {count(sweep.left)} that another process trains")
-                    waited = True
-                    time.sleep(_LOOK_EVERY)
-                for stack in self._trained(free, display, sweep.enough, alone):
-                    sweep.settle(stack)
-                    display.settled(sweep.outcomes)
-                sweep.left = sweep.look(sweep.left)
+            try:
+                self._train_left(sweep, display)
+            except Unwritable as trouble:
                 if alone:
-                    break
+                    raise
+                sweep.stop(trouble)
         sweep.end()
         return [sweep.outcomes[run.id] if run else None for run in made]
+
+    def _train_left(self, sweep: _Sweep, display: Display) -> None:
+        """Until nothing is left to be trained, or there is a reason to stop."""
+        waited = False
+        while sweep.left and not sweep.enough():
+            free = [job for job in sweep.left if not job.run.busy()]
+            if not free and not sweep.alone:
+                if not waited:
+                    display.say(f"waiting for {count(sweep.left)} that another process trains")
+                waited = True
+                time.sleep(_LOOK_EVERY)
+            for stack in self._trained(free, display, sweep.enough, sweep.alone):
+                sweep.settle(stack)
+                display.settled(sweep.outcomes)
+            sweep.left = sweep.look(sweep.left)
+            if sweep.alone:
+                break
 
     def _show_plan(self, left: Sequence[Job], outcomes: dict[str, Outcome]) -> None:
         """Print what would be done: a line for each run, stack by stack."""

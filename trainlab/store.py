@@ -29,7 +29,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import filelock
 import yaml
@@ -38,11 +38,13 @@ import trainlab
 from trainlab.config import Config, UserError, build_each, flat
 from trainlab.files import (
     Unreadable,
+    Unwritable,
     appending,
     digests,
     json_lines,
     load_torch,
     load_yaml,
+    make_folder,
     opened,
     parsed_json,
     read_bytes,
@@ -51,6 +53,8 @@ from trainlab.files import (
     untouched,
     write_atomically,
     write_text,
+    write_torch,
+    writing,
 )
 from trainlab.loggers import Logger
 
@@ -122,7 +126,6 @@ class Run:
         self.asked, self.config, self.id = config, config | (how or {}), run_id
         self.path = Path(config["output_dir"]) / config["study"] / run_id
         self._lock = filelock.FileLock(self.path / ".lock")
-        self._metrics: TextIO | None = None
         self._loggers: dict[str, Logger] = {}  # those that are told of the run as it goes on
         self._warn: Callable[[str], None] = lambda text: None
 
@@ -162,17 +165,13 @@ class Run:
     # -- the life of a run
 
     def acquire(self) -> bool:
-        """Take the run's lock; False where another process is training it."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire(blocking=False)
-        except filelock.Timeout:
-            return False
-        except OSError as error:
-            raise UserError(
-                f"The run folder {self.path} cannot be written: {error.strerror or error}. "
-                "Choose another place with output_dir=…"
-            ) from error
+        """Take the run's lock; False where another process is training it. Raises Unwritable."""
+        make_folder(self.path)
+        with writing(self.path / ".lock"):
+            try:
+                self._lock.acquire(blocking=False)
+            except filelock.Timeout:
+                return False
         return True
 
     def busy(self) -> bool:
@@ -185,18 +184,16 @@ class Run:
 
     def release(self) -> None:
         self._end("stopped")
-        if self._metrics:
-            self._metrics.close()
-            self._metrics = None
         self._lock.release(force=True)
 
     def clear(self) -> None:
         """Forget everything about the run; the lock is held."""
-        for child in self.path.iterdir():
-            if child.is_dir() and not child.is_symlink():
-                shutil.rmtree(child)
-            elif child.name != ".lock":
-                child.unlink()
+        with writing(self.path):
+            for child in self.path.iterdir():
+                if child.is_dir() and not child.is_symlink():
+                    shutil.rmtree(child)
+                elif child.name != ".lock":
+                    child.unlink()
 
     def start(
         self,
@@ -210,12 +207,7 @@ class Run:
         """
         self._refuse_links()
         for folder in (".hydra", "checkpoints"):
-            try:
-                (self.path / folder).mkdir(exist_ok=True)
-            except FileExistsError as error:
-                raise UserError(
-                    f"{self.path / folder} is no folder, and a run writes into it. Move it away."
-                ) from error
+            make_folder(self.path / folder)
         if (self.path / "status.json").exists():
             for left in self.path.rglob(".*.*"):  # by a process that was killed as it wrote
                 if _BESIDE.fullmatch(left.name):
@@ -226,8 +218,7 @@ class Run:
         write_text(self.path / ".hydra" / "overrides.yaml", _yaml(self.asked["overrides"]))
         write_text(self.path / "env.json", json_lines(environment() | _threads()))
         write_text(self.path / "metrics.csv", "")
-        for row in rows:
-            self.log(row)
+        self._add("metrics.csv", rows)
         self._keep_steps(step)
         self.set_status("running")
         self._warn = warn
@@ -238,11 +229,11 @@ class Run:
                 self._loggers[name] = logger
 
     def _refuse_links(self) -> None:
-        """Raise UserError where a folder in ours is a link: the run may be a stranger's, and what
+        """Raise Unwritable where a folder in ours is a link: the run may be a stranger's, and what
         it writes has to stay with it."""
         for child in self.path.iterdir():
             if child.is_symlink() and child.is_dir():
-                raise UserError(
+                raise Unwritable(
                     f"{child} is a link to another folder, and a run writes into its own only. Put "
                     "the folder itself in its place, or choose another output_dir=…"
                 )
@@ -261,19 +252,18 @@ class Run:
 
     def log(self, row: Row) -> None:
         """Append one epoch's metrics."""
-        if self._metrics is None:
-            self._metrics = appending(self.path / "metrics.csv")
-            if self._metrics.tell() == 0:
-                self._metrics.write(",".join(row) + "\n")
-        self._metrics.write(",".join(map(repr, row.values())) + "\n")
-        self._metrics.flush()
+        self._add("metrics.csv", [row])
         for name, logger in list(self._loggers.items()):
             with self._harmless(name):
                 logger.log(row)
 
     def log_steps(self, rows: Iterable[Row]) -> None:
         """Append steps' losses and rates to steps.csv."""
-        with appending(self.path / "steps.csv") as file:
+        self._add("steps.csv", rows)
+
+    def _add(self, name: str, rows: Iterable[Row]) -> None:
+        """Append rows to a table, below the names of its columns."""
+        with appending(self.path / name) as file:
             for row in rows:
                 if file.tell() == 0:
                     file.write(",".join(row) + "\n")
@@ -297,10 +287,7 @@ class Run:
 
     def save(self, name: str, state: dict[str, Any], sync: bool = True) -> None:
         """Write checkpoints/<name>.pt."""
-        import torch
-
-        path = self.path / "checkpoints" / f"{name}.pt"
-        write_atomically(path, lambda beside: torch.save(state, beside), sync)
+        write_torch(self.path / "checkpoints" / f"{name}.pt", state, sync)
 
     def share(self, name: str, other: "Run") -> None:
         """Have the same checkpoints/<name>.pt as another run: one file, where links are possible.

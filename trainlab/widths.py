@@ -11,7 +11,8 @@ import torch
 
 from trainlab.adapters import is_torchs
 from trainlab.config import Config, UserError, build
-from trainlab.data import Data, batches, free_memory
+from trainlab.data import Data, batches
+from trainlab.memory import free_memory, out_of_memory
 from trainlab.prepare import THREADS, Sources, build_model, dense, pick_device, threads
 from trainlab.stack import Stack
 from trainlab.state import begin
@@ -135,9 +136,3 @@ def _kind(config: Config) -> str:
         "device threads stack epochs"
     ).split()
     return json.dumps([config[key] for key in keys])
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Whether the device, or the machine, had no more memory to give."""
-    full = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return full or "can't allocate memory" in str(error)  # of torch on a CPU, a bare RuntimeError

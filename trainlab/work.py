@@ -7,7 +7,7 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -15,13 +15,15 @@ from torch import nn
 
 from trainlab import advice, data, parallel
 from trainlab.config import Config, UserError, stack_key
+from trainlab.files import Unwritable
 from trainlab.fit import fit
+from trainlab.memory import explained, out_of_memory
 from trainlab.prepare import THREADS, Sources, build_model, pick_device, threads
 from trainlab.progress import Display
 from trainlab.stack import Stack
 from trainlab.step import Rehearsal, rehearse
 from trainlab.store import FINISHED, Run
-from trainlab.widths import Widths, out_of_memory
+from trainlab.widths import Widths
 
 _KNOWN = (UserError, parallel.Lost)  # errors that say all there is to say
 
@@ -89,6 +91,8 @@ class Worker:
         """Train those that nobody has trained meanwhile; the folders tell what became of them.
 
         A run that cannot be trained is noted in its folder; only if `alone` its error is raised.
+        Raises Unwritable, once the runs that it happened to are `stopped`: the next ones would end
+        like that too.
         """
         free = [job for job in jobs if job.look() and not job.run.busy()]
         stacks = deque(self.stacks(free))
@@ -142,8 +146,10 @@ class Worker:
                 if alone and isinstance(error, UserError) and not taken:
                     raise
                 fail([job.run for job in taken] or runs, error, bool(taken))
+                if isinstance(error, Unwritable):
+                    raise
                 if not alone:
-                    display.failed(_reason(error))
+                    display.failed(_reason(error, runs[0].config))
         finally:
             torch.set_num_threads(THREADS)
             for run in runs:
@@ -249,23 +255,31 @@ def _open(
 
 
 def fail(runs: Iterable[Run], error: Exception, started: bool = False) -> None:
-    """Note the error in the folders of runs that did not finish, unless others train them."""
+    """Note the error in the folders of runs that did not finish, unless others train them.
+
+    Those that are none the worse for it are `stopped`; where not even that can be written they stay
+    as they are, which the same command takes for the same.
+    """
     for run in runs:
-        if not run.acquire():
-            continue
-        status = run.status().get("status")  # as nobody changes it any more
-        if status not in FINISHED or (run.config["fresh"] and not started):
-            if status is None:
-                run.start([])
-            known = isinstance(error, _KNOWN)
-            run.say(str(error) if known else "".join(traceback.format_exception(error)))
-            lost = isinstance(error, parallel.Lost)
-            run.set_status("stopped" if lost else "failed", _reason(error))
+        with suppress(Unwritable):
+            if not run.acquire():
+                continue
+            status = run.status().get("status")  # as nobody changes it any more
+            if status not in FINISHED or (run.config["fresh"] and not started):
+                if status is None:
+                    run.start([])
+                known = isinstance(error, _KNOWN)
+                run.say(str(error) if known else "".join(traceback.format_exception(error)))
+                sound = isinstance(error, parallel.Lost | Unwritable)
+                run.set_status("stopped" if sound else "failed", _reason(error, run.config))
         run.release()
 
 
-def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, _KNOWN) else f"{type(error).__name__}: {error}"
+def _reason(error: Exception, config: Config) -> str:
+    if isinstance(error, _KNOWN):
+        return str(error)
+    what = f"{type(error).__name__}: {error}"
+    return explained(error, config) if out_of_memory(error) else what
 
 
 @contextmanager

@@ -5,7 +5,9 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """Something the user can mend; its message is one paragraph that says how. Exit code 2."""
+    """Something the user can mend; its message is one paragraph that says how."""
+
+    code = 2  # of the command that ends with it
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

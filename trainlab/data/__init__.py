@@ -21,6 +21,7 @@ from trainlab.data.arrays import npz
 from trainlab.data.examples import Examples, aligned, check, surely_finite, where
 from trainlab.data.splits import official, split_of, thinned
 from trainlab.data.tables import csv
+from trainlab.memory import free_memory
 
 _GATHERED_BYTES = 2**19  # of inputs at once: many small batches or one large, still in the cache
 _FITTED_NUMBERS = 2**28  # of streamed inputs at most that preprocessing is fitted on
@@ -269,15 +270,6 @@ def fits(examples: Examples, config: Config, device: torch.device) -> bool:
     needed = _COPIES * 4 * examples.x.size
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
     return free is None or needed < free
-
-
-def free_memory() -> int | None:
-    """Bytes of main memory that could be used now, where the system tells."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    return next((1024 * int(li.split()[1]) for li in lines if li.startswith("MemAvailable")), None)
 
 
 def saved(data: Data) -> dict[str, Any]:

@@ -25,7 +25,8 @@ class Handle(Protocol):
         ...
 
     def death(self) -> str | None:
-        """Why its process died, once it is over; None if it did not."""
+        """Why its process died, once it is over; None if it did not. Raises Unwritable where
+        nothing could be written."""
         ...
 
     def interrupt(self) -> None:

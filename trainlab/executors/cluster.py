@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainlab.config import UserError, needed
 from trainlab.executors.base import Executor, Handle, Packed, pack, unpack
+from trainlab.files import Unwritable
 
 if TYPE_CHECKING:
     from trainlab.progress import Display
@@ -32,8 +33,9 @@ def _last_line(error: Exception) -> str:
     return (raised[-1:] or lines[:1] or [type(error).__name__])[0]
 
 
-def train_packed(packed: Packed, folder: str, typed: list[str]) -> None:
-    """Train jobs in a process of a cluster's; SIGTERM stops it with a checkpoint.
+def train_packed(packed: Packed, folder: str, typed: list[str]) -> Unwritable | None:
+    """Train jobs in a process of a cluster's; SIGTERM stops it with a checkpoint. Gives what kept
+    them from being written, if anything did.
 
     It begins elsewhere than in the `folder` that all paths of the configs start from, and with
     other arguments than those that were `typed`, which the runs note.
@@ -45,7 +47,17 @@ def train_packed(packed: Packed, folder: str, typed: list[str]) -> None:
 
     # Several are told to stop more than once: by the terminal, by us, by the cluster.
     with interruptible(patient=True) as interrupted:
-        Worker()(unpack(packed), Display(len(packed), quiet=True), interrupted)
+        try:
+            Worker()(unpack(packed), Display(len(packed), quiet=True), interrupted)
+        except Unwritable as trouble:
+            return trouble
+    return None
+
+
+def _raise_trouble(trouble: Unwritable | None) -> None:
+    """A full disk is no death to be tried again: it ends the sweep."""
+    if trouble:
+        raise trouble
 
 
 class Cluster(Executor):
@@ -116,8 +128,10 @@ class _Submitted:
         return self.job.done()
 
     def death(self) -> str | None:
-        error = self.job.exception()
-        return f"job {self.job.job_id} failed: {_last_line(error)}" if error else None
+        if error := self.job.exception():
+            return f"job {self.job.job_id} failed: {_last_line(error)}"
+        _raise_trouble(self.job.result())
+        return None
 
     def interrupt(self) -> None:
         self.job.cancel()
@@ -191,9 +205,10 @@ class _Task:
 
     def death(self) -> str | None:
         try:
-            self.ray.get(self.reference)
+            trouble = self.ray.get(self.reference)
         except Exception as error:
             return f"a task of Ray failed: {_last_line(error)}"
+        _raise_trouble(trouble)
         return None
 
     def interrupt(self) -> None:

@@ -100,7 +100,7 @@ class _Process:
                     self.error, wrong = content
                     self.idle = True
                     if wrong:
-                        raise UserError(wrong)
+                        raise wrong
                     return True
                 if kind in ("training", "epoch"):
                     content[0] = [self.runs[run_id] for run_id in content[0]]
@@ -195,8 +195,8 @@ def _serve(connection: Connection) -> None:
             working, asked, error, wrong = True, False, None, None
             try:
                 worker(unpack(packed), display, interrupted)
-            except UserError as problem:  # the same for every stack, as a folder without access
-                wrong = str(problem)
+            except UserError as problem:  # the same for every stack, as a full disk
+                wrong = problem
             except Exception as problem:
                 error = f"{type(problem).__name__}: {problem}"
             working = False

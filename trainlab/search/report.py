@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainlab.config import UserError
-from trainlab.files import write_atomically
+from trainlab.files import make_folder, write_atomically
 from trainlab.search.space import Space
 from trainlab.tables.runs import write_csv
 
@@ -231,7 +231,7 @@ def write(found: Found) -> None:
         with open(beside, "w", newline="", encoding="utf-8") as file:
             write_csv(rows, file)
 
-    found.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(found.folder)
     write_atomically(found.folder / f"{found.name}.csv", fill)
 
 

@@ -8,8 +8,10 @@ at is left to it.
 """
 
 import contextlib
+import errno
 import json
 import logging
+import os
 import re
 import uuid
 import warnings
@@ -20,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import filelock
 
 from trainlab.config import UserError
-from trainlab.files import make_folder, read_json, write_text
+from trainlab.files import Unwritable, make_folder, read_json, write_text
 from trainlab.search.samplers import Parameters
 
 if TYPE_CHECKING:
@@ -320,6 +322,8 @@ class Trials:
                 yield
             except UserError:
                 raise
+            except OSError as error:  # of a journal
+                raise Unwritable.of(self._file or self.folder, error) from error
             except (
                 optuna.exceptions.StorageInternalError,
                 sqlalchemy.exc.SQLAlchemyError,
@@ -330,6 +334,11 @@ class Trials:
                 if self.kind == "memory":
                     raise
                 cause = str(error.__cause__ or error).splitlines()[0]
+                if "disk is full" in cause or "readonly database" in cause:  # SQLite's words
+                    number = errno.ENOSPC if "full" in cause else errno.EROFS
+                    raise Unwritable.of(
+                        self._file or self.folder, OSError(number, os.strerror(number))
+                    ) from error
                 what = "is locked by another program" if "locked" in cause else "cannot be read"
                 raise UserError(
                     f"The search's storage, {self._where}, {what} ({cause}). Mend it or move it "

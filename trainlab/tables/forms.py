@@ -4,9 +4,9 @@ import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from trainlab.config import UserError, needed
+from trainlab.files import write_atomically
 from trainlab.tables import recipes
 from trainlab.tables.runs import Entry, as_json, frame, rows, write_csv
 
@@ -77,7 +77,6 @@ def write(content: str | bytes, output: str | None, form: str) -> str | None:
     path = Path(output)
     if not path.parent.is_dir():
         raise UserError(f"There is no folder {path.parent} to write {path.name} to.")
-    how: dict[str, Any] = {} if isinstance(content, bytes) else {"encoding": "utf-8", "newline": ""}
-    with open(path, "wb" if isinstance(content, bytes) else "w", **how) as file:
-        file.write(content)
+    written = content if isinstance(content, bytes) else content.encode()
+    write_atomically(path, lambda beside: beside.write_bytes(written), sync=False)
     return None

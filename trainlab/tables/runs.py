@@ -120,7 +120,7 @@ def _run_folders(folder: str, seen: set[str], skipped: dict[Path, str]) -> Itera
     if real in seen:
         return
     seen.add(real)
-    below = []
+    below, odd = [], {}
     try:
         with os.scandir(folder) as children:
             for child in children:
@@ -131,10 +131,11 @@ def _run_folders(folder: str, seen: set[str], skipped: dict[Path, str]) -> Itera
                     if child.name != ".hydra" and child.is_dir():
                         below.append(child.path)
                 except OSError as error:  # a loop of links
-                    skipped[Path(child.path)] = f"cannot be read: {error.strerror or error}"
+                    odd[Path(child.path)] = f"cannot be read: {error.strerror or error}"
     except OSError as error:
         skipped[Path(folder)] = f"cannot be read: {error.strerror or error}"
         return
+    skipped |= odd
     for path in sorted(below):
         yield from _run_folders(path, seen, skipped)
 
