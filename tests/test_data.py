@@ -63,8 +63,8 @@ def test_moons_without_noise_equal_scikit_learns():
 def test_moons_have_the_noise_they_say():
     clean, noisy = (generated.moons(examples=4000, noise=noise) for noise in (0.0, 0.3))
     assert (noisy.x - clean.x).std() == pytest.approx(0.3, rel=0.05)
-    assert noisy.fingerprint() == generated.moons(examples=4000, noise=0.3, seed=0).fingerprint()
-    assert noisy.fingerprint() != generated.moons(examples=4000, noise=0.3, seed=1).fingerprint()
+    assert noisy.fingerprint == generated.moons(examples=4000, noise=0.3, seed=0).fingerprint
+    assert noisy.fingerprint != generated.moons(examples=4000, noise=0.3, seed=1).fingerprint
 
 
 @pytest.mark.parametrize("dataset", ["digits", "moons", "diabetes"])

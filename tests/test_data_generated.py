@@ -87,7 +87,7 @@ def test_shapes_types_and_classes(name, task, x, y, classes):
 @pytest.mark.parametrize("name", SEEDED)
 def test_the_seed_decides_all(name, tmp_path):
     first, again, other = (made(name, tmp_path, seed=seed) for seed in (0, 0, 1))
-    assert first.fingerprint() == again.fingerprint()
+    assert first.fingerprint == again.fingerprint
     assert not np.array_equal(first.x, other.x)
 
 

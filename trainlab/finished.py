@@ -42,16 +42,18 @@ class Finished:
     saved: dict[str, Any]  # what data.saved kept
     best: dict[str, Any]
     others_data: bool = False  # whether the config names other data than those of the run
+    own_data: bool = True  # whether it names just those of the run, all of them
 
     @classmethod
     def open(cls, folder: Path, overrides: Sequence[str] = ()) -> "Finished":
         """`overrides` change where data come from and where it is computed."""
-        config = _config(folder, overrides)
-        others_data = _source(config) != _source(_config(folder, ()))
+        config, own = _config(folder, overrides), _config(folder, ())
+        others_data = _source(config) != _source(own)
+        own_data = all(config[k] == own[k] for k in ("dataset", "max_examples", "split_seed"))
         device = pick_device(config["device"])
         saved = _read(folder, "data", device, "preprocess", "shape", "task", "classes")
         best = _read(folder, "best", device, "model", "epoch")
-        return cls(folder, config, device, saved, best, others_data)
+        return cls(folder, config, device, saved, best, others_data, own_data)
 
     def model(self, examples: data.Data) -> nn.Module:
         """The model for such data with the run's best weights, on the CPU, ready to evaluate."""
@@ -72,6 +74,7 @@ class Evaluation(NamedTuple):
     metrics: dict[str, dict[str, float]]  # split -> name -> value
     reports: dict[str, dict[str, Any]]  # split -> what the task reports, if it does
     windows: str = ""
+    changed: bool = False  # whether the run's own data are not what it was trained on
 
 
 def evaluated(folder: Path, overrides: Sequence[str] = ()) -> Evaluation:
@@ -96,7 +99,9 @@ def evaluated(folder: Path, overrides: Sequence[str] = ()) -> Evaluation:
     for split in examples.splits:
         metrics, (reports[split],) = evaluate(stack, examples, split, recipe, report=True)
         found[split] = {n.removeprefix(f"{split}_"): values[0] for n, values in metrics.items()}
-    return Evaluation(found, reports, windows)
+    known = run.saved.get("fingerprint")  # runs of before have none
+    changed = run.own_data and known not in (None, examples.fingerprint)
+    return Evaluation(found, reports, windows, changed)
 
 
 def _slid(examples: data.Data, epoch: int) -> str:

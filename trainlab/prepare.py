@@ -117,15 +117,17 @@ class Sources:
     def _examples(self, config: Config) -> tuple[str, data.Examples]:
         key = self._key(config)
         if self._read is None or self._read[0] != key:
-            self._read = key, data.read(config)
+            self._read = key, (examples := data.read(config))
+            self.largest = max(self.largest, examples.x.size)
+            # Of what is there now, if it was read before: a file may have been replaced.
+            self._fingerprints[key] = examples.fingerprint
         return self._read
 
     def fingerprint(self, config: Config) -> str:
+        """Of the data as they were read last."""
         key = self._key(config)
         if key not in self._fingerprints:
-            examples = self._examples(config)[1]
-            self._fingerprints[key] = examples.fingerprint()
-            self.largest = max(self.largest, examples.x.size)
+            self._examples(config)
         return self._fingerprints[key]
 
     def data(self, config: Config, device: torch.device) -> data.Data:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from trainlab import advice, data, parallel
-from trainlab.config import Config, UserError, stack_key
+from trainlab.config import Config, UserError, run_id, stack_key
 from trainlab.files import Unwritable
 from trainlab.fit import fit
 from trainlab.memory import explained, out_of_memory
@@ -129,6 +129,7 @@ class Worker:
         taken: list[Job] = []
         try:
             ready = _prepare([run.config for run in runs], self.sources, display)
+            _check_identity(runs[0], self.sources)
             if len(jobs) > 1 and not ready.rehearsal.stackable:
                 display.say("these runs cannot be computed as one stack; they train one by one")
                 return [[job] for job in jobs]
@@ -175,6 +176,17 @@ def _evenly(jobs: list[Job], width: int) -> list[list[Job]]:
     count = math.ceil(len(jobs) / width)
     bounds = [len(jobs) * k // count for k in range(count + 1)]
     return [jobs[start:end] for start, end in itertools.pairwise(bounds)]
+
+
+def _check_identity(run: Run, sources: Sources) -> None:
+    """Raise UserError where the run would not be what its id says: this process has read the data,
+    and imported the user's code, later than the one that named it."""
+    if run_id(run.asked, sources.fingerprint(run.config)) != run.id:
+        raise UserError(
+            f"The data of dataset={run.config['choices']['dataset']}, or code that the config "
+            "names, have changed since the command began, so this run was not trained. The same "
+            "command trains what is there now."
+        )
 
 
 class _Ready(NamedTuple):

@@ -4,6 +4,7 @@ options      what there is to choose from: groups, options, settings
 schema       what values a setting may take
 composing    from overrides to a checked config, or the many of a sweep
 identity     the run it is, and the runs it may be stacked with
+sources      the user's own code that it names
 components   the objects it names
 trust        what each group may build
 strangers    what a study from another folder may not say

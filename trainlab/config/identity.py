@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from trainlab.config.options import top_settings
+from trainlab.config.sources import own_code
 
 # Settings that say how, where or under which name a run is computed, but do not decide its result.
 NOT_IDENTITY = frozenset(
@@ -61,9 +62,12 @@ def _decisive(config: Config) -> Config:
 
 
 def run_id(config: Config, fingerprint: str) -> str:
-    """Ten hex digits that name the run: a hash of what decides its result, and nothing else."""
-    decisive = _decisive(config)
-    text = json.dumps([_canonical(decisive), fingerprint], sort_keys=True)
+    """Ten hex digits that name the run: a hash of what decides its result, and nothing else: its
+    settings, its data, and code of the user's own that it names."""
+    decided = [_canonical(_decisive(config)), fingerprint]
+    if code := own_code(config, NOT_IDENTITY):
+        decided.append(code)
+    text = json.dumps(decided, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 

@@ -56,6 +56,7 @@ class Data:
     target_scale: Tensor | None = None
     windows: Tensor | None = None
     notes: tuple[str, ...] = ()
+    fingerprint: str = ""
 
     def inputs(self, positions: Tensor) -> Tensor:
         """The inputs at positions (…), preprocessed, on the device: (…, *shape)."""
@@ -139,6 +140,7 @@ def prepare(
         categorical=examples.categorical,
         categories=examples.categories,
         notes=examples.notes,
+        fingerprint=examples.fingerprint,
     )
     if data.task == "reconstruction":
         data.y = None
@@ -285,6 +287,7 @@ def saved(data: Data) -> dict[str, Any]:
         "categories": data.categories,
         "target_mean": data.target_mean,
         "target_scale": data.target_scale,
+        "fingerprint": data.fingerprint,
     }
 
 

@@ -1,8 +1,10 @@
 """What a dataset gives."""
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -46,14 +48,21 @@ class Examples:
     columns: tuple[str, ...] = ()
     categories: tuple[tuple[str, ...], ...] = ()
     val: int = 0
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
+    @cached_property
     def fingerprint(self) -> str:
-        """A hash of the bytes: part of a run's identity."""
+        """A hash of all that it says: part of a run's identity."""
         digest = hashlib.blake2b(digest_size=8)
-        for array in (self.x, self.y):
-            digest.update(f"{array.dtype}{array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).data)
+        for part in fields(self):
+            if not part.compare:  # what is only said of the data
+                continue
+            value = getattr(self, part.name)
+            if isinstance(value, np.ndarray):
+                digest.update(f"{part.name} {value.dtype} {value.shape}\n".encode())
+                digest.update(np.ascontiguousarray(value).data)
+            else:
+                digest.update(f"{json.dumps([part.name, value])}\n".encode())
         return digest.hexdigest()
 
 

@@ -25,6 +25,11 @@ def evaluate(arguments: list[str]) -> int:
 
     _tell_edited(Path(folders[0]))
     found = evaluated(Path(folders[0]), overrides)
+    if found.changed:
+        stderr(
+            "note: the data have changed since the run was trained on them: what follows is of the "
+            "data as they are now, split anew."
+        )
     if "--json" in options:
         numbers = {split: _json_numbers(metrics) for split, metrics in found.metrics.items()}
         both = {"metrics": numbers, "report": found.reports}
