@@ -152,15 +152,21 @@ def test_a_foreign_runs_folder_runs_no_code_of_its_own(trainlab, folder):
 def test_damaged_files_and_settings_that_are_fixed(trainlab):
     run = trainlab("train", *TYPED)
     assert "only these can be set" in trainlab("eval", str(run.path), "seed=5").err
-    (run.path / "checkpoints" / "data.pt").write_bytes(b"nonsense")
-    assert "data.pt is damaged" in trainlab("eval", str(run.path)).err
-    for name in ("data", "best"):  # an intact file of something else
-        torch.save([name], run.path / "checkpoints" / f"{name}.pt")
+    for name in ("data", "best"):
+        file = run.path / "checkpoints" / f"{name}.pt"
+        intact = file.read_bytes()
+        file.write_bytes(b"nonsense")
         assert f"{name}.pt is damaged" in trainlab("eval", str(run.path)).err
-        torch.save({"preprocess": {}}, run.path / "checkpoints" / f"{name}.pt")
-    for text in ("[]", "overrides: []", "a: [1"):
+        torch.save([name], file)  # an intact file of something else
+        assert f"{name}.pt is damaged" in trainlab("eval", str(run.path)).err
+        file.write_bytes(intact)
+    for text, says in [
+        ("[]", "holds no settings"),
+        ("overrides: []", "is no config of a run"),
+        ("a: [1", "is damaged: it is no YAML"),
+    ]:
         (run.path / "config.yaml").write_text(text)
-        assert "no config of a run" in trainlab("eval", str(run.path)).err
+        assert says in trainlab("eval", str(run.path)).err
 
 
 def test_another_table_keeps_the_runs_codes_and_classes(trainlab, folder):
