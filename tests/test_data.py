@@ -188,7 +188,7 @@ def test_a_class_too_small_to_split_is_refused():
     examples = data.Examples(
         np.zeros((7, 2), np.float32), np.array([0, 0, 0, 0, 0, 1, 1]), "classification", ["a", "b"]
     )
-    with pytest.raises(UserError, match="class b has 2 examples"):
+    with pytest.raises(UserError, match=r"b \(2 examples\).*rare_classes=drop.*max_examples"):
         split(examples, 0.2, 0.2, 0)
 
 
@@ -257,7 +257,7 @@ def test_a_reconstruction_needs_no_example_of_every_class():
     assert (np.bincount(examples.y[parts["test"]], minlength=2)[:2] >= [6, 1]).all()
     prepared = data.prepare(examples, config, torch.device("cpu"))
     assert prepared.y is None
-    with pytest.raises(UserError, match="class c has 1 examples"):
+    with pytest.raises(UserError, match=r"c \(1 example\)"):
         data.split_of(examples, compose([]))
     examples.y = np.arange(52) // 18  # a class more or less does not matter
     assert all(len(part) for part in data.split_of(examples, config).values())

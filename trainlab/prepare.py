@@ -100,6 +100,12 @@ def dense(model: nn.Module) -> bool:
     return all(parameter.dim() <= 2 for parameter in model.parameters())
 
 
+# The settings that decide which examples are read.
+_READ = (
+    "dataset", "data_dir", "max_examples", "split_seed", "rare_classes", "task", "online"
+)  # fmt: skip
+
+
 class Sources:
     """Data of the sweep's configs: read and prepared once for configs that agree, the last kept."""
 
@@ -110,9 +116,7 @@ class Sources:
         self._prepared: tuple[str, data.Data] | None = None
 
     def _key(self, config: Config) -> str:
-        return json.dumps(
-            [config[k] for k in ("dataset", "data_dir", "max_examples", "split_seed")]
-        )
+        return json.dumps([config[k] for k in _READ])
 
     def _examples(self, config: Config) -> tuple[str, data.Examples]:
         key = self._key(config)

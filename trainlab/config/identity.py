@@ -56,8 +56,9 @@ def _decisive(config: Config) -> Config:
     decisive = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
     if config["loss"] != "negative_sampling":
         decisive.pop("negatives", None)  # and so runs of older versions keep their names
-    if config.get("class_weights", "none") == "none":
-        decisive.pop("class_weights", None)
+    for later, before in (("class_weights", "none"), ("rare_classes", "refuse")):
+        if config.get(later, before) == before:
+            decisive.pop(later, None)
     return decisive | {group: list(config[group].items()) for group in ("preprocess", "augment")}
 
 

@@ -19,6 +19,7 @@ from trainlab import preprocess
 from trainlab.config import Config, UserError, build, build_each
 from trainlab.data.arrays import npz
 from trainlab.data.examples import Examples, aligned, check, surely_finite, where
+from trainlab.data.rare import treated
 from trainlab.data.splits import official, split_of, thinned
 from trainlab.data.tables import csv
 from trainlab.memory import free_memory
@@ -91,6 +92,7 @@ def read(config: Config, saved: dict[str, Any] | None = None) -> Examples:
     check(examples, name, to_learn=saved is None)
     if config["max_examples"] and config["max_examples"] < len(examples.x):
         examples = thinned(examples, config["max_examples"], config["split_seed"])
+    examples = treated(examples, config, saved["classes"] if saved else None)
     return aligned(examples, saved) if saved else examples
 
 
@@ -260,9 +262,22 @@ def _standardize_targets(data: Data, saved: dict[str, Any] | None) -> None:
         mean, scale = saved["target_mean"].to(y.device), saved["target_scale"].to(y.device)
     else:
         targets = y[data.splits["train"]]
+        _refuse_constant(targets, data.classes)
         mean, scale = targets.mean(0), targets.std(0, correction=0).clamp_min(1e-12)
     data.y = (y - mean) / scale
     data.target_mean, data.target_scale = mean.to(data.device), scale.to(data.device)
+
+
+def _refuse_constant(targets: Tensor, names: Sequence[str]) -> None:
+    """Raise UserError where there is nothing to learn: all targets (N, K) are one number."""
+    same = (targets == targets[0]).all(0)
+    if same.any():
+        number = int(same.nonzero()[0])
+        which = f" {names[number]}" if names else ""
+        raise UserError(
+            f"The target{which} is {targets[0, number]:g} in all {len(targets)} examples of the "
+            "training split: there is nothing to learn. Use more examples, or another target."
+        )
 
 
 def fits(examples: Examples, config: Config, device: torch.device) -> bool:

@@ -1,5 +1,6 @@
 """Which examples are for training, for validation and for the test."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,11 +10,38 @@ from trainlab import streams
 from trainlab.config import Config, UserError
 from trainlab.data.examples import Examples
 
+_NAMED = 5  # classes in a message
+
 
 def split_of(examples: Examples, config: Config) -> dict[str, np.ndarray]:
     """The splits a config asks for: see `split`."""
     fractions = config["val_fraction"], config["test_fraction"]
-    return split(examples, *fractions, config["split_seed"], config["task"] != "reconstruction")
+    every_class = config["task"] != "reconstruction" and config.get("rare_classes") != "keep"
+    return split(examples, *fractions, config["split_seed"], every_class)
+
+
+def by_class(examples: Examples, config: Config) -> bool:
+    """Whether every split is to have each class."""
+    drawn = config["task"] != "reconstruction" and not config["online"]
+    return drawn and examples.task in ("classification", "binary")
+
+
+def needed_of(examples: Examples) -> int:
+    """How many examples it takes for each split that is drawn to have one."""
+    return 3 - len(official(examples))
+
+
+def numbered(classes: Sequence[str], counts: np.ndarray, chosen: np.ndarray) -> str:
+    """The chosen (a mask) of the classes with how many examples each has, the first of them.
+
+    >>> numbered(["a", "b", "c"], np.array([9, 2, 1]), np.array([False, True, True]))
+    'b (2 examples), c (1 example)'
+    """
+    named = []
+    for i in chosen.nonzero()[0]:
+        named.append(f"{classes[i]} ({counts[i]} example{'' if counts[i] == 1 else 's'})")
+    more = f" and {len(named) - _NAMED} more" * (len(named) > _NAMED)
+    return ", ".join(named[:_NAMED]) + more
 
 
 def split(
@@ -39,19 +67,13 @@ def split(
         labels = examples.y[: len(pool)]
         strata = [pool[labels == c] for c in range(len(examples.classes)) if (labels == c).any()]
     drawn = [name for name in ("val", "test") if name not in own]
-    needed = 1 + len(drawn)
+    needed = needed_of(examples)
     if not every_class:
         strata = _joined(strata, needed)
     parts: dict[str, list[np.ndarray]] = {"train": [], "val": [], "test": []}
     for stratum in strata:
         if len(stratum) < needed:
-            stratified = len(strata) > 1
-            what = f"class {examples.classes[examples.y[stratum[0]]]}" if stratified else "it"
-            raise UserError(
-                f"Too small to split: {what} has {len(stratum)} examples, and the splits "
-                f"{', '.join(['train', *drawn])} need at least one each. Use more examples "
-                "(max_examples, dataset settings)."
-            )
+            raise UserError(_too_few(examples, pool, needed, len(strata) > 1))
         shuffled = stratum[torch.randperm(len(stratum), generator=rng).numpy()]
         n_test = _share(test_fraction, stratum, needed - 1) if "test" in drawn else 0
         n_val = _share(val_fraction, stratum, n_test + 1) if "val" in drawn else 0
@@ -59,6 +81,23 @@ def split(
         parts["val"].append(shuffled[n_test : n_test + n_val])
         parts["train"].append(shuffled[n_test + n_val :])
     return {name: np.sort(np.concatenate(chunks)) for name, chunks in parts.items()} | own
+
+
+def _too_few(examples: Examples, pool: np.ndarray, needed: int, stratified: bool) -> str:
+    splits = {3: "train, val and test", 2: "train and one that is drawn from it", 1: "train"}
+    if not stratified:
+        return (
+            f"Too small to split: there are {len(pool)} examples, and each of the splits, "
+            f"{splits[needed]}, needs one at least. Use more (max_examples limits them)."
+        )
+    counts = np.bincount(examples.y[pool], minlength=len(examples.classes))
+    rare = (counts > 0) & (counts < needed)
+    return (
+        f"Too small to split: {numbered(examples.classes, counts, rare)}; each of the splits, "
+        f"{splits[needed]}, needs an example of every class. rare_classes=drop leaves such classes "
+        "out, rare_classes=merge makes one of them, rare_classes=keep splits them together. Or use "
+        "more examples (max_examples limits them)."
+    )
 
 
 def official(examples: Examples) -> dict[str, np.ndarray]:

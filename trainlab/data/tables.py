@@ -18,6 +18,7 @@ from trainlab.data.columns import (
     typed,
 )
 from trainlab.data.delimited import NAMELESS, Form, table_of
+from trainlab.data.doubts import doubts
 from trainlab.data.examples import Examples
 from trainlab.data.files import located
 
@@ -94,6 +95,7 @@ def csv(
     else:
         inputs, notes = _inputs(table, targets, drop, categorical, numeric, file)
         x, categories = inputs_of(table, inputs, categorical, numeric, source)
+        notes += doubts(x, inputs, list(map(inputs.index, categories)))
     return Examples(
         x, y, kind, classes, columns=tuple(inputs),
         categorical=tuple(map(inputs.index, categories)), categories=tuple(categories.values()),
