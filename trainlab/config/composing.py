@@ -128,6 +128,7 @@ def _finished(config: Config, overrides: list[str], schemas: Schemas | None = No
     """Complete, checked, and shrunk for a smoke test."""
     config.pop("_used_")
     foreign = config.pop("_strangers_")
+    _refuse_misplaced(config)
     for group in COMBINED:  # Hydra does not record a choice of several
         config.setdefault(group, {})
         _refuse_twice(group, overrides)
@@ -182,6 +183,17 @@ def _check_shape(saved: dict, file: Path) -> None:
         odd = group != "experiment" and not isinstance(saved.get(group), dict)
         if group not in choices or odd:
             raise UserError(f"{file} is no config of a run: it has no {group}.")
+
+
+def _refuse_misplaced(config: Config) -> None:
+    """Raise UserError where a value stands in the place of a group's settings."""
+    for group in (*config["choices"], *COMBINED):
+        value = config.get(group, {})
+        if not isinstance(value, dict):
+            raise UserError(
+                f"{group}: {value} stands where the settings of the chosen {group} belong. A study "
+                f"chooses an option in its list of defaults: `- override /{group}: {value}`."
+            )
 
 
 def _refuse_twice(group: str, overrides: Sequence[str]) -> None:
