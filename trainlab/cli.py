@@ -37,6 +37,7 @@ trainlab: which recipe, and why?
   trainlab report [FOLDERS] [--open]      all of it as one HTML page; --study NAME: a write-up
   trainlab plot [FOLDERS] --kind curves|bars|heatmap|scatter|parallel [-o FILE.png|svg|pdf]
   trainlab watch [FOLDER] [--once]        a running sweep, from another terminal
+  trainlab doctor [FOLDER] [--json]       what may keep trainlab from working here
 
   trainlab train optimizer=adam act=gelu
   trainlab train -m optimizer=sgd,adam act=relu,gelu 'seed=range(5)'
@@ -63,6 +64,7 @@ VERBS = {
     "plot": "verbs.tables.plot",
     "report": "verbs.tables.report",
     "watch": "verbs.tables.watch",
+    "doctor": "verbs.doctor.doctor",
 }
 
 # Exit codes scripts rely on.
@@ -103,7 +105,8 @@ def _main(arguments: list[str]) -> int:
             raise UserError(
                 f"There is no `trainlab {verb}`.{nearest(verb, VERBS)} Verbs: {', '.join(VERBS)}."
             )
-        check_own()
+        if verb != "doctor":  # which tells of it, and of the rest
+            check_own()
         module, _, name = VERBS[verb].rpartition(".")
         return getattr(importlib.import_module(f"trainlab.{module}"), name)(rest)
     except KeyboardInterrupt:

@@ -27,16 +27,9 @@ def fetched(
     `data_dir`/`folder`, or where torchvision or an archive from Kaggle has put it. A download has
     to have the SHA-256 `checksum`; one that broke off goes on where it stopped.
     """
-    if data_dir is None:
-        import platformdirs
-
-        data_dir = Path(platformdirs.user_cache_dir("trainlab"))
-    target = data_dir / folder
-    for place in _places(data_dir, folder, name):
-        for candidate in (name, name.removesuffix(".gz"), *also):
-            for path in (place / candidate / candidate, place / candidate):
-                if path.is_file() or (path.is_dir() and path.name in also):
-                    return path
+    if path := lying(name, folder, data_dir, also):
+        return path
+    target = (data_dir or cache()) / folder
     if not download:
         raise UserError(
             f"dataset={folder}: {target / name} does not exist. Put the official files there, set "
@@ -58,6 +51,23 @@ def fetched(
             f"dataset={folder}: cannot download {url + name}: {error}"
             f"{kept if part.exists() else ''}"
         ) from error
+
+
+def lying(name: str, folder: str, data_dir: Path | None, also: Sequence[str] = ()) -> Path | None:
+    """Where a data file is: see `fetched`. None if it is nowhere."""
+    for place in _places(data_dir or cache(), folder, name):
+        for candidate in (name, name.removesuffix(".gz"), *also):
+            for path in (place / candidate / candidate, place / candidate):
+                if path.is_file() or (path.is_dir() and path.name in also):
+                    return path
+    return None
+
+
+def cache() -> Path:
+    """Where data files are, and are fetched to, if `data_dir` names no other folder."""
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("trainlab"))
 
 
 def _places(data_dir: Path, dataset: str, name: str) -> Iterator[Path]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from trainlab.config import UserError
 from trainlab.data.examples import Examples
-from trainlab.data.files import contents, fetched, located
+from trainlab.data.files import contents, fetched, located, lying
 from trainlab.data.layouts import image_files, splits_of
 
 # ---------------------------------------------------------------- IDX: mnist and its likes
@@ -118,7 +118,9 @@ def read_idx(path: Path) -> np.ndarray:
 # ---------------------------------------------------------------- python pickles: cifar
 
 _CIFAR_URL = "https://www.cs.toronto.edu/~kriz/"
+_CIFAR10, _CIFAR10_FOLDER = "cifar-10-python.tar.gz", "cifar-10-batches-py"
 _CIFAR10_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
+_CIFAR100, _CIFAR100_FOLDER = "cifar-100-python.tar.gz", "cifar-100-python"
 _CIFAR100_SHA256 = "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7"
 
 
@@ -128,18 +130,11 @@ def cifar10(data_dir: Path | None = None, download: bool = False) -> Examples:
     Krizhevsky 2009. Reads the official python version from `data_dir`/cifar10: the archive
     cifar-10-python.tar.gz, or the folder cifar-10-batches-py that is in it.
     """
-    folder = "cifar-10-batches-py"
     path = fetched(
-        "cifar-10-python.tar.gz",
-        "cifar10",
-        data_dir,
-        download,
-        _CIFAR_URL,
-        _CIFAR10_SHA256,
-        [folder],
+        _CIFAR10, "cifar10", data_dir, download, _CIFAR_URL, _CIFAR10_SHA256, [_CIFAR10_FOLDER]
     )
     batches = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
-    return _cifar(path, folder, batches, b"labels", "batches.meta", b"label_names")
+    return _cifar(path, _CIFAR10_FOLDER, batches, b"labels", "batches.meta", b"label_names")
 
 
 def cifar100(data_dir: Path | None = None, download: bool = False, fine: bool = True) -> Examples:
@@ -147,9 +142,9 @@ def cifar100(data_dir: Path | None = None, download: bool = False, fine: bool = 
 
     Reads cifar-100-python.tar.gz, or the folder cifar-100-python, from `data_dir`/cifar100.
     """
-    folder = "cifar-100-python"
+    folder = _CIFAR100_FOLDER
     path = fetched(
-        f"{folder}.tar.gz", "cifar100", data_dir, download, _CIFAR_URL, _CIFAR100_SHA256, [folder]
+        _CIFAR100, "cifar100", data_dir, download, _CIFAR_URL, _CIFAR100_SHA256, [folder]
     )
     kind = b"fine" if fine else b"coarse"
     return _cifar(
@@ -250,6 +245,20 @@ def _pixels(stored: _Inert) -> np.ndarray:
     if dtype.arguments[0] not in (b"u1", "u1") or columns_first or shape[1:] != (3072,):
         raise ValueError("the images are no array (n, 3072) of bytes")
     return np.frombuffer(raw, np.uint8).reshape(shape[0], 3, 32, 32)
+
+
+OFFICIAL = {  # dataset -> its files -> other names that they have
+    "mnist": {f"{name}.gz": _dotted(name) for name in _MNIST_FILES},
+    "fashion_mnist": {f"{name}.gz": _dotted(name) for name in _FASHION_MNIST_FILES},
+    "cifar10": {_CIFAR10: (_CIFAR10_FOLDER,)},
+    "cifar100": {_CIFAR100: (_CIFAR100_FOLDER,)},
+}
+
+
+def missing(dataset: str, data_dir: Path | None = None) -> list[str]:
+    """The files of an official dataset that are not where they are looked for; none is read."""
+    files = OFFICIAL[dataset].items()
+    return [name for name, also in files if not lying(name, dataset, data_dir, also)]
 
 
 # ---------------------------------------------------------------- a folder of images

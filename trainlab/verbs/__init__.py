@@ -3,6 +3,7 @@
 catalogue   list, summary, lr-find
 finished    eval, predict, export
 tables      table, compare, effects, plot, report, watch
+doctor      doctor
 
 Neither torch nor pandas is imported until a verb needs it.
 """
