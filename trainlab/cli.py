@@ -25,6 +25,7 @@ trainlab: which recipe, and why?
 
   trainlab train [overrides] [-m]         train the composed recipe; -m sweeps over a,b,c
   trainlab list [group]                   groups, options, their settings and defaults
+  trainlab list runs [FOLDERS] [--json]   each run: how it ended, by which versions
   trainlab summary [overrides]            the model layer by layer
   trainlab lr-find [overrides]            the learning-rate range test
   trainlab eval RUN [--data …]            a run's best weights, on its data or on others
@@ -346,9 +347,11 @@ def _report(outcomes: Sequence["Outcome"], sweep: bool, failures: Sequence[Excep
 
 def _show_summaries(console: Any, study: Path, wanted: set[str]) -> None:
     from trainlab.tables.recipes import shown, summaries
-    from trainlab.tables.runs import find_runs
+    from trainlab.tables.runs import find_runs, several_versions
 
     entries = [entry for entry in find_runs(study).runs if entry.result["run_id"] in wanted]
+    if warning := several_versions(entries):
+        console.print(f"warning: {warning}", markup=False, soft_wrap=True)
     for summary in summaries(entries):
         console.print(shown(summary))
 

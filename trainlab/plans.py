@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 import filelock
 
+from trainlab.environment import HOST, command
 from trainlab.files import make_folder, read_json, write_text
-from trainlab.store import HOST, command, lives
+from trainlab.store import lives
 
 _DAY = 86400.0
 

@@ -87,6 +87,7 @@ def member_state(stack: Stack, p: Progress, r: int) -> dict[str, Any]:
         "epoch": p.epoch,
         "position": p.position,
         "seconds": p.seconds,
+        "threads": torch.get_num_threads(),
         "best_value": p.best_value[r],
         "best_epoch": p.best_epoch[r],
         "history": p.history[r],

@@ -17,25 +17,21 @@ with a digest: those of texts are in status.json, which is written last.
 import math
 import os
 import pickle
-import platform
 import re
-import shlex
 import shutil
-import socket
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import filelock
 import yaml
 
-import trainlab
 from trainlab.config import Config, UserError, build_each, flat
+from trainlab.environment import HOST, environment, versions
 from trainlab.files import (
     Unreadable,
     Unwritable,
@@ -62,7 +58,6 @@ Row = dict[str, float]
 
 # A run in one of these states is finished: the same command does not train it again.
 FINISHED = ("done", "diverged")
-HOST = socket.gethostname()
 # Texts of a finished run that are believed when they are read back.
 _BELIEVED = ("config.yaml", "result.json", "metrics.csv")
 _BESIDE = re.compile(r"\.[\w.]+\.\d+")  # names of files that are not in their places yet
@@ -106,14 +101,6 @@ def edited_note(files: Sequence[Path]) -> str:
         f"written anew, delete {files[0].parent / 'result.json'} and run the run's command again; "
         "that trains nothing."
     )
-
-
-def command() -> str:
-    """What was typed; before a sweep's first job Hydra has the verb taken away."""
-    program, words = Path(sys.argv[0]).stem, sys.argv[1:]
-    if program in ("trainlab", "__main__"):
-        return shlex.join(["trainlab", "train", *(word for word in words if word != "train")])
-    return shlex.join([program, *words])
 
 
 class Run:
@@ -216,7 +203,7 @@ class Run:
         entries = (_yaml_of(key, pickle.dumps(value)) for key, value in self.asked.items())
         write_text(self.path / "config.yaml", "".join(entries))
         write_text(self.path / ".hydra" / "overrides.yaml", _yaml(self.asked["overrides"]))
-        write_text(self.path / "env.json", json_lines(environment() | _threads()))
+        write_text(self.path / "env.json", json_lines(environment()))
         write_text(self.path / "metrics.csv", "")
         self._add("metrics.csv", rows)
         self._keep_steps(step)
@@ -246,6 +233,7 @@ class Run:
         entry = {"run_id": self.id, "status": status, "reason": reason}
         entry |= {"pid": os.getpid(), "host": HOST, "time": now}
         entry |= {"overrides": self.asked["overrides"], "config": flat(self.asked)}
+        entry["versions"] = versions(self.asked)
         if status in FINISHED:
             entry["digests"] = digests(self.path, _BELIEVED)
         write_text(self.path / "status.json", sealed(entry))
@@ -344,29 +332,3 @@ def _yaml(value: Any) -> str:
 @lru_cache(maxsize=256)
 def _yaml_of(key: str, pickled: bytes) -> str:
     return _yaml({key: pickle.loads(pickled)})
-
-
-def _threads() -> dict[str, int]:
-    import torch
-
-    from trainlab import parallel
-
-    return {"threads": torch.get_num_threads(), "processes": parallel.size()}
-
-
-@cache
-def environment() -> dict[str, Any]:
-    """Where a run was computed."""
-    import torch
-
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {
-        "trainlab": trainlab.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "platform": platform.platform(),
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "gpu": device,
-        "command": command(),
-    }

@@ -38,7 +38,8 @@ class Job:
 
     def __init__(self, run: Run, found: dict[str, Any]):
         self.run, self.found, self.status = run, found, found
-        self.place: tuple[int, int] | None = None  # of its checkpoint: epochs, steps into the next
+        # Of its checkpoint: epochs, steps into the next, and the threads it was computed with.
+        self.place: tuple[int, int, int | None] | None = None
 
     def look(self) -> bool:
         """Whether there is something to train."""
@@ -50,7 +51,10 @@ class Job:
         if state == "failed":
             return before and (config["fresh"] or config["retry"])
         checkpoint = None if self.anew else self.run.checkpoint()
-        self.place = (checkpoint["epoch"], checkpoint["position"]) if checkpoint else None
+        self.place = None
+        if checkpoint:
+            threads = checkpoint.get("threads") if self.run.asked["threads"] == "auto" else None
+            self.place = checkpoint["epoch"], checkpoint["position"], threads
         paused = self.place and config["until"] and self.place[0] >= config["until"]
         return not paused
 
@@ -128,7 +132,8 @@ class Worker:
         runs, too_wide = [job.run for job in jobs], False
         taken: list[Job] = []
         try:
-            ready = _prepare([run.config for run in runs], self.sources, display)
+            begun = jobs[0].place[2] if jobs[0].place else None
+            ready = _prepare([run.config for run in runs], self.sources, display, begun)
             _check_identity(runs[0], self.sources)
             if len(jobs) > 1 and not ready.rehearsal.stackable:
                 display.say("these runs cannot be computed as one stack; they train one by one")
@@ -199,8 +204,13 @@ class _Ready(NamedTuple):
     warnings: list[str]
 
 
-def _prepare(configs: Sequence[Config], sources: Sources, display: Display) -> _Ready:
-    """Everything that can be wrong with a config shows here, before its folder is touched."""
+def _prepare(
+    configs: Sequence[Config], sources: Sources, display: Display, begun: int | None = None
+) -> _Ready:
+    """Everything that can be wrong with a config shows here, before its folder is touched.
+
+    `begun`: the threads that the runs began with. Sums in other parts would give other last bits.
+    """
     config, device = configs[0], pick_device(configs[0]["device"])
     if torch.are_deterministic_algorithms_enabled() != config["deterministic"]:
         # Only where it changes something: the call imports torch's compiler, as slow as torch.
@@ -210,7 +220,8 @@ def _prepare(configs: Sequence[Config], sources: Sources, display: Display) -> _
         display.warn("the inputs do not fit into memory; they are read batch by batch")
     models = [build_model(c, examples) for c in configs]
     advice.refuse(config, models[0], examples)
-    torch.set_num_threads(threads(config, models[0], len(examples.splits["train"])))
+    usual = threads(config, models[0], len(examples.splits["train"]))
+    torch.set_num_threads(begun or usual)
     rehearsal = rehearse(configs, models, examples, device)
     if rehearsal.draws and parallel.size() > 1:
         raise UserError(

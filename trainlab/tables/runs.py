@@ -40,6 +40,7 @@ class Entry(NamedTuple):
     reason: str | None
     folder: Path
     time: str = ""  # of its last status: 2026-01-31T12:00:00+0000
+    versions: Mapping[str, str] = MappingProxyType({})  # of what trained it: trainlab, torch, code
     digests: Mapping[str, str] = MappingProxyType({})  # of a finished run's files, as it left them
 
     @property
@@ -85,6 +86,8 @@ def _entry(folder: Path) -> tuple[Entry, list[Path]]:
     edited = [] if untouched(content) else [file]
     known, result = status.get("digests"), {}
     known = known if isinstance(known, dict) else {}
+    versions = status.get("versions")
+    versions = versions if isinstance(versions, dict) else {}
     try:
         content = read_bytes(file := folder / "result.json")
         result = parsed_json(file, content)
@@ -96,7 +99,7 @@ def _entry(folder: Path) -> tuple[Entry, list[Path]]:
     config, typed = status["config"], status.get("overrides") or []
     head = {"run_id": status["run_id"], "status": status["status"], "seed": config["seed"]}
     time, reason = str(status.get("time", "")), status.get("reason")
-    return Entry(config, typed, result | head, reason, folder, time, known), edited
+    return Entry(config, typed, result | head, reason, folder, time, versions, known), edited
 
 
 def _problem(status: dict[str, Any]) -> str | None:
@@ -155,6 +158,26 @@ def read_metrics(run: Path) -> dict[str, "np.ndarray"]:
         return {}
     columns = frame.apply(pd.to_numeric, errors="coerce").astype("float64")
     return {str(name): columns[name].to_numpy() for name in columns}
+
+
+def trained_by(entries: Iterable[Entry]) -> dict[str, int]:
+    """Versions of trainlab and torch, in words -> how many runs they trained; of runs of before it
+    is not known."""
+    known = [e.versions for e in entries if {"trainlab", "torch"} <= e.versions.keys()]
+    texts = [f"trainlab {versions['trainlab']}, torch {versions['torch']}" for versions in known]
+    return {text: texts.count(text) for text in dict.fromkeys(texts)}
+
+
+def several_versions(entries: Iterable[Entry]) -> str | None:
+    """A warning where runs of one table were trained by different versions."""
+    counts = trained_by(entries)
+    if len(counts) < 2:
+        return None
+    told = "; ".join(f"{count} by {text}" for text, count in counts.items())
+    return (
+        f"these runs were trained by different versions ({told}), which may be what makes a "
+        "difference. `trainlab list runs` shows which run is of which."
+    )
 
 
 def metrics_edited(entries: Sequence[Entry]) -> list[Path]:

@@ -1,6 +1,7 @@
 """The verbs besides `train`: each takes its arguments and gives the exit code.
 
 catalogue   list, summary, lr-find
+runs        list runs
 finished    eval, predict, export
 tables      table, compare, effects, plot, report, watch
 doctor      doctor

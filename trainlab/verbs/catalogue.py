@@ -4,10 +4,14 @@ from typing import Any
 
 from trainlab.config import UserError, nearest
 from trainlab.verbs import stdout
+from trainlab.verbs.runs import list_runs
 
 
 def list_options(arguments: list[str]) -> int:
-    """`trainlab list [group]`: groups, options with their description, settings and defaults."""
+    """`trainlab list [group]`: groups, options with their description, settings and defaults; and
+    `trainlab list runs`."""
+    if arguments[:1] == ["runs"]:
+        return list_runs(arguments[1:])
     from rich.table import Table
 
     from trainlab.config import groups, options, schema, top_settings

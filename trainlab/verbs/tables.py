@@ -206,6 +206,7 @@ def runs_below(folders: Sequence[str], options: dict[str, str]) -> "Found":
 def tell(found: "Found | Story") -> None:
     """What could not be read, and what is not as its run left it, to stderr."""
     from trainlab.store import edited_note
+    from trainlab.tables.runs import several_versions
 
     for path, why in list(found.skipped.items())[:_TOLD]:
         stderr(f"skipped: {path} {why}")
@@ -213,6 +214,8 @@ def tell(found: "Found | Story") -> None:
         stderr(f"skipped: {len(found.skipped) - _TOLD} more files that could not be read")
     if found.edited:
         stderr(f"note: {edited_note(found.edited)}")
+    if warning := several_versions(found.runs):
+        stderr(f"warning: {warning}")
 
 
 def warn_of_test(metric: str | None) -> None:
