@@ -12,6 +12,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from trainlab import tasks
 from trainlab.config import UserError, compose, run_id
+from trainlab.store import Run
 from trainlab.tasks.weights import class_weights
 
 R, N = 2, 30
@@ -162,3 +163,48 @@ def test_weights_move_the_border_and_stacks_equal_solo_runs(trainlab, folder, ra
         for path in folder.glob("outputs/*/*/result.json")
     }
     assert recall["none"][1] < 0.3 < 0.5 < recall["solo"][1]
+
+
+@pytest.mark.parametrize("metric", ["balanced_accuracy", "f1", "auc"])
+def test_metrics_for_rare_classes_stop_rank_and_search(trainlab, folder, rare, metric):
+    """And are those of scikit-learn's on the predictions; of stacks and solo runs the same."""
+    typed = [*rare, "-q", "-m", "seed=0,1", "optimizer.lr=0.1", f"stop.monitor=val_{metric}"]
+    found = []
+    for stack in (1, 2):
+        answer = trainlab("train", *typed, f"stack={stack}", f"study=s{stack}", "stop.patience=2")
+        assert answer.code == 0, answer.err
+        found.append({p.parent.name: pd.read_csv(p) for p in answer.path.glob("*/metrics.csv")})
+    for run, rows in found[0].items():
+        same = [name for name in rows if "second" not in name]
+        pd.testing.assert_frame_equal(rows[same], found[1][run][same], check_exact=True)
+        result = json.loads((folder / "outputs" / "s1" / run / "result.json").read_text())
+        best = rows[f"val_{metric}"]
+        assert result["best_epoch"] == best.argmax() + 1
+        assert result[f"val_{metric}"] == best.max()
+        for name in ("balanced_accuracy", "f1", "auc"):
+            assert 0 <= result[f"test_{name}"] <= 1
+            assert 0 <= result[f"val_{name}"] <= 1
+    table = trainlab("table", "outputs/s1", "--metric", f"val_{metric}")
+    assert f"test_{metric}" in table.out, table.err
+
+
+def test_a_search_by_auc_halves_by_it(trainlab, folder, rare):
+    answer = trainlab(
+        "train", "-q", *rare, "search=random", "search.trials=3", "search.metric=val_auc",
+        "search.halving=successive", "epochs=4", "optimizer.lr=interval(0.001,0.1)",
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    rows = [pd.read_csv(path) for path in folder.glob("outputs/*/*/metrics.csv")]
+    assert all("val_auc" in row for row in rows)
+
+
+def test_metrics_that_a_later_epoch_has_more_leave_the_columns_as_they_are(folder):
+    run = Run(compose([]), "0123456789")
+    run.acquire()
+    run.start([{"epoch": 1, "val_loss": 0.5}])
+    run.log({"epoch": 2, "val_auc": 0.9, "val_loss": 0.4})
+    run.log({"epoch": 3, "val_loss": 0.3})
+    run.release()
+    assert (run.path / "metrics.csv").read_text().splitlines() == [
+        "epoch,val_loss", "1,0.5", "2,0.4", "3,0.3",
+    ]  # fmt: skip

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainlab import streams, tasks
 from trainlab.config import UserError, compose, run_id
+from trainlab.tasks import classes
 from trainlab.tasks.words import nearest
 
 R, N, K = 3, 41, 3  # runs, examples, models of an ensemble
@@ -230,11 +231,21 @@ def test_negative_sampling_smooths_every_answer(drawn):
 
 
 def of_classes(data, outputs, y):
-    return {"accuracy": sk.accuracy_score(y, outputs.argmax(1))}
+    predicted = outputs.argmax(1)
+    return {
+        "accuracy": sk.accuracy_score(y, predicted),
+        "balanced_accuracy": sk.recall_score(y, predicted, labels=y.unique(), average="macro"),
+        "f1": sk.f1_score(y, predicted, average="macro"),
+    }
 
 
 def of_binary(data, outputs, y):
-    return {"accuracy": sk.accuracy_score(y, outputs[:, 0] > 0)}
+    predicted = outputs[:, 0] > 0
+    return {
+        "accuracy": sk.accuracy_score(y, predicted),
+        "balanced_accuracy": sk.balanced_accuracy_score(y, predicted),
+        "f1": sk.f1_score(y, predicted),
+    }
 
 
 def of_labels(data, outputs, y):
@@ -350,7 +361,12 @@ def test_r2_of_a_single_example_is_undefined_and_everything_else_is_not():
         data, outputs, y = example(kind, n=1)
         found = summed(tasks.of(data), outputs, y, batches=(1,))
         for name, value in found.items():
-            assert value.isnan().all() == (name in ("r2", "explained")), (kind, name)
+            # The F1 of two classes is that of the second, which may not be there either.
+            undefined = name in ("r2", "explained")
+            assert value.isnan().all() == undefined or (kind, name) == ("binary", "f1"), (
+                kind,
+                name,
+            )
 
 
 def test_errors_in_a_number_that_is_always_the_same_count_for_a_reconstruction():
@@ -388,6 +404,59 @@ def test_average_precision_equals_scikit_learns(decimals):
     for r in range(R):
         expected = sk.average_precision_score(y[r, :, :3], outputs[r, :, :3])  # 3, 4 never occur
         assert found["average_precision"][r].item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("decimals", [0, 3], ids=["ties", "no ties"])
+@pytest.mark.parametrize("ranked", [10**6, 50], ids=["at once", "in parts"])
+@pytest.mark.parametrize("kind", ["classification", "binary"])
+def test_auc_equals_scikit_learns(kind, decimals, ranked, monkeypatch):
+    """By probability, of each class that occurs against the rest."""
+    monkeypatch.setattr(classes, "_RANKED", ranked)
+    data, outputs, y = example(kind)
+    task, outputs = tasks.of(data), outputs.round(decimals=decimals)
+    assert task.extra == ("auc",)
+    found = task.whole(outputs, y)["auc"]
+    for r in range(R):
+        p = task.probabilities(outputs)[r]
+        own = [sk.roc_auc_score(y[r] == c, p[:, c]) for c in y[r].unique()]
+        assert found[r].item() == pytest.approx(np.mean(own), rel=1e-12)
+    if kind == "binary":
+        assert found[0].item() == pytest.approx(sk.roc_auc_score(y[0], outputs[0, :, 0]))
+
+
+def test_auc_of_classes_that_all_occur_is_scikit_learns_of_one_against_the_rest():
+    data, outputs, y = example("classification")
+    data.classes, outputs = data.classes[:4], outputs[:, :, :4]
+    task = tasks.of(data)
+    p = task.probabilities(outputs).double()
+    p /= p.sum(2, keepdim=True)
+    expected = [sk.roc_auc_score(y[r], p[r], multi_class="ovr") for r in range(R)]
+    assert task.whole(outputs, y)["auc"].tolist() == pytest.approx(expected)
+
+
+def test_where_only_one_class_occurs_there_is_no_auc():
+    for kind in ("classification", "binary"):
+        data, outputs, y = example(kind)
+        task = tasks.of(data)
+        assert task.whole(outputs, torch.zeros_like(y))["auc"].isnan().all()
+        assert task.whole(outputs * NAN, y)["auc"].isnan().all()  # of a run that diverged
+
+
+@pytest.mark.parametrize(
+    ("typed", "watched"),
+    [
+        ([], False),
+        (["stop.monitor=val_auc"], True),
+        (["stop=early", "stop.monitor=val_f1"], False),
+        (["schedule=plateau", "schedule.monitor=val_auc"], True),
+        (["search=random", "search.metric=val_auc"], True),
+    ],
+)
+def test_what_costs_much_is_computed_where_something_goes_by_it(typed, watched):
+    config = compose(typed)
+    assert tasks.watched(tasks.of(example("classification")[0]), config) == watched
+    assert tasks.watched(tasks.of(example("multi_label")[0]), config)
+    assert not tasks.watched(tasks.of(example("regression")[0]), config)
 
 
 # ---------------------------------------------------------------- reports
@@ -459,6 +528,8 @@ def test_an_ensemble_of_classifiers_by_hand():
         {
             "loss": -np.log(p.mean(1)[np.arange(4), y]).mean(),
             "accuracy": 2 / 4,
+            "balanced_accuracy": (1 / 2 + 1 / 2) / 2,
+            "f1": sk.f1_score(y, p.mean(1).argmax(1), average="macro"),
             "vote_accuracy": 3 / 4,
             "member_accuracy": (p.argmax(2) == y[:, None]).mean(),
         }
@@ -486,9 +557,14 @@ def test_an_ensemble_of_one_logit_by_hand():
                 {
                     "loss": sk.log_loss(y, together, labels=[0, 1]),
                     "accuracy": (y == mean).mean(),
+                    "balanced_accuracy": sk.recall_score(
+                        y, mean, labels=np.unique(y), average="macro"
+                    ),
+                    "f1": sk.f1_score(y, mean, zero_division=NAN),
                     "vote_accuracy": (y == vote).mean(),
                     "member_accuracy": ((p > 0.5) == y[:, None]).mean(),
-                }
+                },
+                nan_ok=True,
             )
 
 

@@ -229,11 +229,14 @@ def train(arguments: list[str]) -> int:
 @contextmanager
 def _uncollected() -> Iterator[None]:
     """Importing torch makes half a million objects and hardly any garbage: to look for cycles among
-    them again and again takes a tenth of a second."""
+    them takes a tenth of a second, now and each time again as a run trains."""
+    new = "torch" not in sys.modules
     gc.disable()
     try:
         yield
     finally:
+        if new:
+            gc.freeze()
         gc.enable()
 
 

@@ -243,7 +243,11 @@ def _measure_batch_norm(stack: Stack, data: Data, recipe: Recipe) -> None:
 def evaluate(
     stack: Stack, data: Data, split: str, recipe: Recipe, report: bool = False
 ) -> tuple[dict[str, list[float]], list[dict[str, Any]]]:
-    """Metrics of every member on one split, name -> (R,); and of each, if asked, its report."""
+    """Metrics of every member on one split, name -> (R,); and of each, if asked, its report.
+
+    Then also the metrics that are too costly for every epoch.
+    """
+    whole = bool(recipe.task.extra) and (report or recipe.watched)
     kept: list[tuple[Tensor, Tensor]] = []  # of the whole split, where a metric needs it
     report = report and data.task != "words"  # V² numbers that nobody reads
     size = max(1, _EVALUATED_NUMBERS // math.prod(data.shape))
@@ -260,7 +264,7 @@ def evaluate(
             outputs = outputs.float()
             more = recipe.task.sums(outputs, recipe.task.loss(outputs, y), y)
             _add(sums, more | recipe.task.tally(outputs, y) if report else more)
-            if recipe.task.extra:
+            if whole:
                 kept.append((outputs, y))
     sums = parallel.total(sums)
     metrics = recipe.task.metrics(sums)
@@ -361,11 +365,23 @@ def _finish(
     if run.config["norm"]["fold"]:
         run.save("folded", {"model": fold(stack.member(r, p.best)).state_dict()})
     metrics, (report,) = evaluate(alone, data, "test", recipe, report=True)
-    test = {k: v[0] for k, v in metrics.items()}
+    found = {k: v[0] for k, v in metrics.items()}
+    found |= _costly(alone, data, recipe, p.best_epoch[r])
     if data.task == "words":
         vectors = stack.member(r, p.best).get_parameter("embedding.weight")
         report = {"nearest": nearest(vectors[:_SHOWN_WORDS], data.classes[:_SHOWN_WORDS])}
-    run.finish("done", test | _split_metrics(history[p.best_epoch[r] - 1]) | result | report)
+    run.finish("done", found | _split_metrics(history[p.best_epoch[r] - 1]) | result | report)
+
+
+def _costly(alone: Stack, data: Data, recipe: Recipe, epoch: int) -> Row:
+    """The metrics of the validation split, or window of that epoch, that were left out as the run
+    went on."""
+    if not recipe.task.costly or recipe.watched:
+        return {}
+    if data.windows is not None:
+        data.splits["val"] = data.windows[epoch]
+    metrics, _ = evaluate(alone, data, "val", recipe, report=True)
+    return {name: metrics[name][0] for name in (f"val_{extra}" for extra in recipe.task.extra)}
 
 
 def _split_metrics(row: Row) -> Row:

@@ -43,6 +43,7 @@ class Recipe(NamedTuple):
     multipliers: Tensor | None  # (P,) of the learning rate
     task: Any
     weights: Tensor | None  # (C,) of classes, in the loss
+    watched: bool  # whether metrics of a whole split are computed after every epoch
     precision: contextlib.AbstractContextManager
     scaled: bool  # whether the loss is scaled (fp16)
     parts: int  # of a batch, for gradient accumulation
@@ -68,6 +69,7 @@ def recipe_of(configs: Sequence[Config], stack: Stack, data: Data) -> Recipe:
         name: torch.tensor([streams.seed_of(c["seed"], "augment", name) for c in configs])
         for name in [*augment, "loss"]
     }
+    task = tasks.described(config, data)
     kind = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[config["precision"]]
     return Recipe(
         update=update,
@@ -78,7 +80,8 @@ def recipe_of(configs: Sequence[Config], stack: Stack, data: Data) -> Recipe:
         reg=regularizers(configs, stack.layout, device),
         lr=column([c["optimizer"]["lr"] for c in configs], device),
         multipliers=columns,
-        task=tasks.described(config, data),
+        task=task,
+        watched=tasks.watched(task, config),
         weights=class_weights(config, data),
         precision=torch.autocast(device.type, dtype=kind) if kind else _NOTHING,
         scaled=config["precision"] == "fp16",

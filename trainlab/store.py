@@ -113,6 +113,7 @@ class Run:
         self.asked, self.config, self.id = config, config | (how or {}), run_id
         self.path = Path(config["output_dir"]) / config["study"] / run_id
         self._lock = filelock.FileLock(self.path / ".lock")
+        self._columns: list[str] = []  # of metrics.csv
         self._loggers: dict[str, Logger] = {}  # those that are told of the run as it goes on
         self._warn: Callable[[str], None] = lambda text: None
 
@@ -206,6 +207,7 @@ class Run:
         write_text(self.path / "env.json", json_lines(environment()))
         write_text(self.path / "metrics.csv", "")
         self._add("metrics.csv", rows)
+        self._columns = list(rows[0]) if rows else []
         self._keep_steps(step)
         self.set_status("running")
         self._warn = warn
@@ -239,8 +241,10 @@ class Run:
         write_text(self.path / "status.json", sealed(entry))
 
     def log(self, row: Row) -> None:
-        """Append one epoch's metrics."""
-        self._add("metrics.csv", [row])
+        """Append one epoch's metrics, in the columns of the first epoch: a later one may have more,
+        where a search goes on that looks at them."""
+        self._columns = self._columns or list(row)
+        self._add("metrics.csv", [{name: row.get(name, math.nan) for name in self._columns}])
         for name, logger in list(self._loggers.items()):
             with self._harmless(name):
                 logger.log(row)

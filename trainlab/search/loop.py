@@ -109,6 +109,9 @@ class Search:
         self.sampler, self.settings, self.space, self.config = sampler, settings, varied, config
         self.launch, self.launched = launch, 0
         self.metric = _metric(config, settings)
+        # Of metrics that cost much a run has only those that it is told something goes by.
+        same = self.metric == config["stop"]["monitor"]
+        self.told = [] if same else [f"search.metric={self.metric}"]
         how = settings["direction"]
         self.higher = higher_is_better(self.metric) if how == "auto" else how == "maximize"
         self.console = Console(stderr=True, highlight=False, quiet=config["quiet"])
@@ -200,7 +203,7 @@ class Search:
         self, trials: "Sequence[FrozenTrial]", until: int | None, later: bool
     ) -> list[list[Scored]]:
         """The runs of each trial, after one launch of them all."""
-        rest = [f"until={until}"] if until else []
+        rest = [*self.told, *([f"until={until}"] if until else [])]
         if later and self.config["fresh"]:
             rest.append("fresh=false")  # or a rung would forget the one before
         seeds = [[seed] for seed in self.space.seeds] or [[]]
@@ -222,9 +225,9 @@ class Search:
 
     def _check_metric(self, trial: "FrozenTrial") -> None:
         """One epoch of one run tells whether the runs have the metric."""
-        if self.launched or self.metric == self.config["stop"]["monitor"]:
+        if self.launched or not self.told:
             return
-        job = self.space.job(trial.params, *self.space.seeds[:1], "until=1")
+        job = self.space.job(trial.params, *self.space.seeds[:1], *self.told, "until=1")
         (first,) = self._launched([job])
         if first.path:
             worth(Path(first.path), self.metric, self.higher)

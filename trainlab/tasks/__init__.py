@@ -17,7 +17,8 @@ What a task has:
     loss(outputs, y, smoothing, draw, weights) -> (R, B)  what is minimized, per example
     sums(outputs, losses, y) -> {name: (R, …)}      statistics that add up over batches
     metrics(sums of all batches) -> {name: (R,)}    what tables show
-    extra                                           names of those that need a split as a whole
+    extra, costly                                   names of those that need a split as a whole, and
+                                                    whether they are left out while a run trains
     whole(outputs (R, N, …), y) -> {name: (R,)}     these
     predictions(outputs (1, N, …)) -> {column: list}  what `trainlab predict` writes into a table
     tally(outputs, y) -> {name: (R, …)}             statistics that only a report needs
@@ -51,6 +52,8 @@ _KINDS = {
     "words": Words,
 }
 
+_MONITORS = (("stop", "monitor"), ("schedule", "monitor"), ("search", "metric"))
+
 
 def of(data: Data, loss: str = "auto", ensemble: bool = False, **settings: int) -> Task | Ensemble:
     """The task of the data with the loss of that name and these settings of it; for the outputs of
@@ -73,6 +76,15 @@ def described(config: Config, data: Data) -> Task | Ensemble:
     loss, arch = config["loss"], find(config["arch"]["_target_"], "arch", config["trusted"])
     settings = {"negatives": config["negatives"]} if loss == "negative_sampling" else {}
     return of(data, loss, given_by(arch).members, **settings)
+
+
+def watched(task: Task | Ensemble, config: Config) -> bool:
+    """Whether metrics that need a whole split are computed after every epoch: those that cost
+    little, and those that something goes by."""
+    monitors = {config[group].get(key) for group, key in _MONITORS}
+    return bool(task.extra) and (
+        not task.costly or any(f"val_{name}" in monitors for name in task.extra)
+    )
 
 
 def outputs_of(data: Data) -> int:

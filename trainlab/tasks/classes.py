@@ -11,9 +11,20 @@ from torch import Tensor
 from trainlab.config import widest
 from trainlab.tasks.task import Draw, Number, Sums, Task, total
 
+_RANKED = 2**22  # scores ranked at once
+
 
 class Classification(Task):
-    """Exclusive classes: cross-entropy of the softmax; accuracy."""
+    """Exclusive classes: cross-entropy of the softmax.
+
+    `accuracy` is the share of examples that are right, `balanced_accuracy` the mean of that over
+    the classes that occur, `f1` the mean of theirs, and `auc` of the areas under the ROC curves of
+    each class against the rest (Hand & Till 2001), by its probability.
+    """
+
+    names = ("loss", "accuracy", "balanced_accuracy", "f1")
+    extra = ("auc",)
+    costly = True
 
     def loss(
         self,
@@ -30,6 +41,20 @@ class Classification(Task):
 
     def score(self, outputs: Tensor, y: Tensor) -> Tensor:
         return self.predicted(outputs) == y
+
+    def counts(self, outputs: Tensor, y: Tensor) -> Sums:
+        return _met(y, self.predicted(outputs).long(), len(self.classes))
+
+    def ratios(self, sums: Sums) -> dict[str, Tensor]:
+        recall = sums["right"] / sums["true"]
+        return {"balanced_accuracy": recall.nanmean(1), "f1": self.f1(sums)}
+
+    def f1(self, sums: Sums) -> Tensor:
+        return _f1(sums["right"], sums["predicted"], sums["true"]).nanmean(1)
+
+    def whole(self, outputs: Tensor, y: Tensor) -> dict[str, Tensor]:
+        scores = self.probabilities(outputs).transpose(1, 2)  # (R, C, N)
+        return {"auc": _auc(scores, y).nanmean(1)}
 
     def mean(self, outputs: Tensor) -> Tensor:
         return _mean(outputs)
@@ -55,7 +80,10 @@ class Classification(Task):
 
 
 class Binary(Classification):
-    """Two classes, one logit: cross-entropy of the logistic function; accuracy."""
+    """Two classes, one logit: cross-entropy of the logistic function.
+
+    As for more classes, but `f1` is that of the second class, as in scikit-learn.
+    """
 
     def loss(
         self,
@@ -69,6 +97,9 @@ class Binary(Classification):
 
     def predicted(self, outputs: Tensor) -> Tensor:
         return outputs.squeeze(2) > 0
+
+    def f1(self, sums: Sums) -> Tensor:
+        return _f1(*(sums[name][:, 1] for name in ("right", "predicted", "true")))
 
     def probabilities(self, outputs: Tensor) -> Tensor:
         return torch.cat([-outputs, outputs], 2).sigmoid()
@@ -141,6 +172,8 @@ class Segmentation(Classification):
     """
 
     names = ("loss", "pixel_accuracy", "mean_iou", "dice")
+    extra = ()
+    whole = Task.whole
 
     def predictions(self, outputs: Tensor) -> dict[str, list]:
         return {}  # an image for each example: no columns
@@ -228,6 +261,17 @@ def _margins(confusion: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return confusion.diagonal(dim1=-2, dim2=-1), confusion.sum(-2), confusion.sum(-1)
 
 
+def _met(y: Tensor, predicted: Tensor, classes: int) -> Sums:
+    """How often each class is right, predicted and true, (R, C) each, of y and predicted (R, B)."""
+    cells = torch.stack([y, predicted, y], 1)
+    counted = torch.ones_like(cells)
+    counted[:, 0] = predicted == y
+    counts = cells.new_zeros(len(cells), 3, classes).scatter_add_(2, cells, counted)
+    return dict(
+        zip(("right", "predicted", "true"), counts.to(widest(y.device)).unbind(1), strict=True)
+    )
+
+
 def _f1(right: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
     return 2 * right / (predicted + true)
 
@@ -244,6 +288,30 @@ def _average_precision(scores: Tensor, y: Tensor) -> Tensor:
     found = positives - F.pad(true, (1, 0)).gather(-1, below)
     precision = found / (scores.shape[-1] - below)
     return (precision * y).sum(-1) / positives.squeeze(-1)
+
+
+def _auc(scores: Tensor, y: Tensor) -> Tensor:
+    """The area under the ROC curve of each class against the rest, (R, C, N) and (R, N) -> (R, C).
+
+    It is the chance that an example of the class has a higher score than another, a half where they
+    are equal: from the sum of the ranks of the class (Mann & Whitney 1947).
+    """
+    runs, classes, n = scores.shape
+    areas = []
+    for part in torch.arange(classes, device=y.device).split(max(1, _RANKED // (runs * n))):
+        own = scores[:, part].contiguous()
+        rising = own.sort(-1).values
+        below, upto = (torch.searchsorted(rising, own, right=right) for right in (False, True))
+        true = y[:, None] == part[:, None]  # (R, part, N)
+        occurs = true.sum(-1)
+        wins = ((below + upto + 1) * true).sum(-1) - occurs * (occurs + 1)  # twice their number
+        wide = widest(y.device)
+        areas.append(
+            (wins.to(wide) / (2 * occurs * (n - occurs)).to(wide)).where(
+                ~own.isnan().any(-1), torch.nan
+            )
+        )
+    return torch.cat(areas, 1)
 
 
 def _report(

@@ -17,7 +17,7 @@ class Ensemble:
     """
 
     def __init__(self, task: Task):
-        self.task, self.extra = task, task.extra
+        self.task, self.extra, self.costly = task, task.extra, task.costly
         self.also = [*(["vote"] if task.votes else []), "member"]
         self.names = (*task.names, *(f"{name}_{task.names[1]}" for name in self.also))
 

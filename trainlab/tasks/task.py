@@ -25,6 +25,7 @@ class Task:
     names: tuple[str, ...] = ("loss", "accuracy")
     losses: tuple[str, ...] = ("cross_entropy",)  # to choose from; `auto` is the first
     extra: tuple[str, ...] = ()
+    costly = False  # whether these are computed at the end only, unless something goes by them
     votes = True  # whether there is a majority
 
     def __init__(self, data: Data, loss: str):

@@ -22,6 +22,7 @@ class Words(Classification):
     """
 
     names = ("loss", "accuracy", "perplexity")
+    extra = ()
     losses = ("softmax", "negative_sampling")
 
     def __init__(self, data: Data, loss: str, negatives: int = 5):
@@ -62,7 +63,8 @@ class Words(Classification):
     def predictions(self, outputs: Tensor) -> dict[str, list]:
         return {}  # a probability for every word of the vocabulary
 
-    tally, report = Task.tally, Task.report  # not V² numbers that nobody reads; but see `nearest`
+    # Not V² numbers that nobody reads; but see `nearest`.
+    whole, tally, report = Task.whole, Task.tally, Task.report
 
 
 def nearest(embedding: Tensor, words: Sequence[str], k: int = 5) -> dict[str, dict[str, float]]:
