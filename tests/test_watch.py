@@ -249,7 +249,7 @@ def test_markup_and_controls_are_printed_as_they_are(crowded):
     assert sum("[red]" in line for line in lines) == 40
     assert "[/] seed=39" in text
     assert "[blue]" in text
-    assert "a [bold]b[/bold] [2Jend" in text
+    assert r"a [bold]b[/bold] \x1b[2Jend" in text
     assert "\x1b" not in text
 
 

@@ -15,7 +15,7 @@ from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainlab import __version__
+from trainlab import __version__, terminal
 
 if TYPE_CHECKING:
     from trainlab.run import Outcome
@@ -77,8 +77,20 @@ _CODES = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command, or torchrun's share of it; its exit code."""
+    """Run one command; its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    with terminal.ready() as output:
+        code = _shared(arguments)
+        output.flush()
+        if (lost := output.lost) and code == 0:
+            terminal.say(f"trainlab: what it prints cannot be written: {lost.strerror}.")
+            # Whatever became of its last line, a run that was trained is there.
+            return 0 if arguments[:1] == ["train"] else FAILED
+        return code
+
+
+def _shared(arguments: list[str]) -> int:
+    """The command, or torchrun's share of it."""
     several = "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["WORLD_SIZE"]) > 1
     if several and "train" in arguments:
         from trainlab import parallel
@@ -111,11 +123,8 @@ def _main(arguments: list[str]) -> int:
         module, _, name = VERBS[verb].rpartition(".")
         return getattr(importlib.import_module(f"trainlab.{module}"), name)(rest)
     except KeyboardInterrupt:
-        print("interrupted; the same command continues", file=sys.stderr)
+        terminal.say("interrupted; the same command continues")
         return INTERRUPTED
-    except BrokenPipeError:  # `trainlab list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:
         if debug:
             raise
@@ -136,11 +145,9 @@ def _main(arguments: list[str]) -> int:
             text = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
             code = FAILED if in_trouble(error) else BAD_INPUT
         else:
-            print(
-                f"trainlab: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr
-            )
+            terminal.say(f"trainlab: {type(error).__name__}: {error} (--debug shows where)")
             return FAILED
-        print(f"trainlab: {text}", file=sys.stderr)
+        terminal.say(f"trainlab: {text}")
         return code
 
 
@@ -329,18 +336,14 @@ def _flags_last(arguments: Sequence[str]) -> list[str]:
 
 def _report(outcomes: Sequence["Outcome"], sweep: bool, failures: Sequence[Exception]) -> int:
     """Result table and failures to stderr, the folder as the last line of stdout; the exit code."""
-    from rich.console import Console
-
-    console = Console(stderr=True, highlight=False)
+    console = terminal.console(error=True)
     first = outcomes[0].run
     quiet = first.config["quiet"]
     if not sweep:
         if not quiet and outcomes[0].status == "done":
             _show_result(console, first.result())
         if outcomes[0].reason:
-            console.print(
-                f"{outcomes[0].status}: {outcomes[0].reason}", markup=False, soft_wrap=True
-            )
+            console.print(f"{outcomes[0].status}: {outcomes[0].reason}", soft_wrap=True)
         print(first.path)
         return _CODES.get(outcomes[0].status, FAILED)
     if not quiet:
@@ -361,11 +364,9 @@ def _show_summaries(console: Any, study: Path, wanted: set[str]) -> None:
 
 def _report_search(outcomes: Sequence["Outcome"], found: Any, failures: Sequence[Exception]) -> int:
     """What a search found, and failures, to stderr; the rest as of any sweep."""
-    from rich.console import Console
-
     from trainlab.search.report import show
 
-    show(found, Console(stderr=True, highlight=False, quiet=found.quiet))
+    show(found, terminal.console(error=True, quiet=found.quiet))
     last = {outcome.run.id: outcome for outcome in outcomes}  # a run has one at each rung
     code = _ended(list(last.values()), ("failed",), found.folder, failures)
     return code or (FAILED if found.count("failed") else 0)
@@ -375,21 +376,17 @@ def _ended(
     outcomes: Sequence["Outcome"], told: Sequence[str], folder: Any, failures: Sequence[Exception]
 ) -> int:
     """The runs that ended so to stderr, the folder to stdout; the exit code."""
-    from rich.console import Console
-
     from trainlab.progress import count
 
-    console = Console(stderr=True, highlight=False)
+    console = terminal.console(error=True)
     for outcome in outcomes:
         if outcome.status in told:
             typed = " ".join(t for t in outcome.run.config["overrides"] if t != "quiet=True")
             console.print(
-                f"{outcome.status} {outcome.run.id} ({typed}): {outcome.reason}",
-                markup=False,
-                soft_wrap=True,
+                f"{outcome.status} {outcome.run.id} ({typed}): {outcome.reason}", soft_wrap=True
             )
     for text in dict.fromkeys(map(str, failures)):
-        console.print(f"failed: {text}", markup=False, soft_wrap=True)
+        console.print(f"failed: {text}", soft_wrap=True)
     print(folder)
     statuses = {outcome.status for outcome in outcomes}
     stopped = {outcome.reason for outcome in outcomes if outcome.status == "stopped"}
@@ -398,7 +395,7 @@ def _ended(
         return INTERRUPTED
     for reason in stopped:
         left = [outcome for outcome in outcomes if outcome.reason == reason]
-        console.print(f"{count(left)} left: {reason}", markup=False, soft_wrap=True)
+        console.print(f"{count(left)} left: {reason}", soft_wrap=True)
     return FAILED if failures or stopped or statuses & {"failed", "busy"} else 0
 
 

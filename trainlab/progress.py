@@ -3,15 +3,14 @@
 All of it goes to stderr.
 """
 
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
+from trainlab import terminal
 from trainlab.metrics import higher_is_better
 from trainlab.store import Row, Run
 
@@ -24,12 +23,12 @@ class Display:
         self.under_way: dict[str, float] = {}  # run id -> the share that is done
         self.best: dict[str, float] = {}
         self.warned: set[str] = set()
-        self.console = Console(stderr=True, highlight=False)
+        self.console = terminal.console(error=True)
         self.live: Progress | None = None
         if self.console.is_terminal and not quiet:
             # The text takes what the bar leaves; in a narrow terminal its end is cut.
             rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")
-            text = TextColumn("{task.description}", table_column=rest)
+            text = TextColumn("{task.description}", markup=False, table_column=rest)
             columns = [BarColumn(bar_width=12), TimeRemainingColumn(compact=True), text]
             self.live = Progress(*columns, console=self.console, transient=True, expand=True)
 
@@ -45,7 +44,7 @@ class Display:
 
     def say(self, text: str) -> None:
         if not self.quiet:
-            self.console.print(text, markup=False, soft_wrap=True)
+            self.console.print(text, soft_wrap=True)
 
     def skipped(self, states: Sequence[str]) -> None:
         """Runs that are not trained, by how they ended before."""
@@ -91,7 +90,7 @@ class Display:
             if self.live:
                 self.live.update(self.bar, description=text)
             else:
-                print(text, file=sys.stderr, flush=True)
+                terminal.say(text)
         self.under_way |= {run.id: share for run in runs}
         if self.live and (rows or time.monotonic() - self.drawn > 0.2):
             self.drawn = time.monotonic()

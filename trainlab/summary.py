@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from trainlab import data
+from trainlab import data, terminal
 from trainlab.config import Config
 from trainlab.layout import LAYERS
 from trainlab.prepare import build_model
@@ -55,7 +55,6 @@ def layers(model: nn.Module, shape: tuple[int, ...]) -> list[Layer]:
 
 def show(config: Config) -> None:
     """Print the summary of the model a config describes."""
-    from rich.console import Console
     from rich.table import Table
 
     examples = data.prepare(data.read(config), config, torch.device("cpu"))
@@ -81,4 +80,4 @@ def show(config: Config) -> None:
         grid.add_row(row.name or "–", row.kind, shape, f"{total:,}" if total else "", share)
     trainable, fixed = sum(r.trainable for r in rows), sum(r.fixed for r in rows)
     grid.caption = f"{trainable + fixed:,} parameters: {trainable:,} trainable, {fixed:,} not"
-    Console(highlight=False).print(grid)
+    terminal.console().print(grid)

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from trainlab import terminal
 from trainlab.config import UserError
 
 
@@ -116,12 +117,11 @@ def resuming(part: Path) -> Callable[[str, str, Any], None]:
 def _append(url: str, file: Path) -> None:
     """Download by http or https what `file` lacks, with progress on a terminal."""
     import requests
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
     arrived = file.stat().st_size
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={arrived}-"} if arrived else {})
-    console = Console(stderr=True)
+    console = terminal.console(error=True)
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
     with (
         requests.get(url, headers=headers, stream=True, timeout=30) as response,

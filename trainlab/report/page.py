@@ -15,6 +15,7 @@ from trainlab.report import story
 from trainlab.report.story import Grid, Part, Story
 from trainlab.tables import compare, effects, recipes
 from trainlab.tables.runs import read
+from trainlab.terminal import escaped
 
 _HERE = Path(__file__).parent
 _RUNS = 2000  # rows of the table of all runs
@@ -43,6 +44,7 @@ def rendered(told: Story, folders: Sequence[Path] = ()) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_readable,
     )
     environment.filters["sortable"] = sortable
     return environment.get_template("page.html").render(
@@ -54,6 +56,10 @@ def rendered(told: Story, folders: Sequence[Path] = ()) -> str:
         style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
         script=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
     )
+
+
+def _readable(shown: Any) -> Any:
+    return shown if isinstance(shown, Markup) else escaped(str(shown), lines=True)
 
 
 def _searches(folders: Iterable[Path]) -> list[dict[str, Any]]:

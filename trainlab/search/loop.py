@@ -8,9 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
-from trainlab import plans
+from trainlab import plans, terminal
 from trainlab.config import (
     NOT_IDENTITY,
     Config,
@@ -78,10 +76,8 @@ def _descended(
     """The space and the trials that gradient descent has found."""
     from trainlab.search import gradient
 
-    console = Console(stderr=True, highlight=False, quiet=config["quiet"])
-    given = gradient.candidates(
-        config, settings, partial(console.print, markup=False, soft_wrap=True)
-    )
+    console = terminal.console(error=True, quiet=config["quiet"])
+    given = gradient.candidates(config, settings, partial(console.print, soft_wrap=True))
     parameters = gradient.parameters(given)
     fixed = [text for text in point.fixed if text.partition("=")[0] not in parameters]
     typed = {key: f"descended from {value}" for key, value in given[0].items()}
@@ -114,7 +110,7 @@ class Search:
         self.told = [] if same else [f"search.metric={self.metric}"]
         how = settings["direction"]
         self.higher = higher_is_better(self.metric) if how == "auto" else how == "maximize"
-        self.console = Console(stderr=True, highlight=False, quiet=config["quiet"])
+        self.console = terminal.console(error=True, quiet=config["quiet"])
         self.began = time.monotonic()
         if settings["halving"] != "none" and "epochs" in varied.parameters:
             raise UserError("search.halving shares out the epochs, so they cannot be searched.")
@@ -311,7 +307,7 @@ class Search:
         return minutes is not None and time.monotonic() - self.began > 60 * minutes
 
     def _say(self, text: str) -> None:
-        self.console.print(text, markup=False, soft_wrap=True)
+        self.console.print(text, soft_wrap=True)
 
 
 def _settings(sampler: str, given: Any, official: Mapping[str, Any]) -> dict[str, Any]:

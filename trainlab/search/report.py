@@ -69,25 +69,23 @@ def progress(found: Found, batch: "Sequence[FrozenTrial]") -> str:
 def show(found: Found, console: "Console") -> None:
     """The table, what the parameters matter, and the best trial's command."""
     if found.why:
-        console.print(f"{found.why}; the same command continues", markup=False)
+        console.print(f"{found.why}; the same command continues")
     if not found.done:
         return
     shares = importances(found)
     console.print(_table(found, shares, console.width))
-    console.print(_importance_line(found, shares), markup=False, soft_wrap=True)
+    console.print(_importance_line(found, shares), soft_wrap=True)
     if found.count("pruned"):
         trained, whole = _epochs(found)
-        console.print(
-            f"halving trained {trained:,} epochs instead of {whole:,}", markup=False, soft_wrap=True
-        )
+        console.print(f"halving trained {trained:,} epochs instead of {whole:,}", soft_wrap=True)
     if missing := drawn(found, shares):
-        console.print(missing, markup=False, soft_wrap=True)
+        console.print(missing, soft_wrap=True)
     if count := found.count("failed"):
-        console.print(f"failed trials: {count}; retry=true tries them again", markup=False)
+        console.print(f"failed trials: {count}; retry=true tries them again")
     best = found.done[0]
     value = f"{found.metric} {_with_interval(facts(best))}"
-    console.print(f"best trial: {best.number}, {value}", markup=False, soft_wrap=True)
-    console.print(command(found), markup=False, soft_wrap=True)
+    console.print(f"best trial: {best.number}, {value}", soft_wrap=True)
+    console.print(command(found), soft_wrap=True)
 
 
 def _table(found: Found, shares: dict[str, float], width: int) -> "Table":

@@ -260,11 +260,11 @@ def show(verdict: Verdict, console: "Console") -> None:
         for other, difference, *numbers, told in rows(verdict):
             named = zip(headings[1:-1], numbers, strict=True)
             rest = ", ".join(f"{name} {number}" for name, number in named)
-            console.print(f"{verdict.best} less {other}: {difference}", markup=False, style="bold")
-            console.print(f"  {rest}: {told}", markup=False)
+            console.print(f"{verdict.best} less {other}: {difference}", style="bold")
+            console.print(f"  {rest}: {told}")
         console.print()
     for line in explained(verdict):
-        console.print(line, markup=False, soft_wrap=not console.is_terminal)
+        console.print(line, soft_wrap=not console.is_terminal)
 
 
 def rows(verdict: Verdict) -> list[list[str]]:

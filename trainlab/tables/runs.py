@@ -20,6 +20,7 @@ from trainlab.files import (
     untouched,
     write_atomically,
 )
+from trainlab.terminal import all_escaped
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,7 +81,7 @@ def find_runs(*folders: str | Path) -> Found:
 def _entry(folder: Path) -> tuple[Entry, list[Path]]:
     """A run, and those of the files read that it did not leave so. Raises Unreadable."""
     content = read_bytes(file := folder / "status.json")
-    status = parsed_json(file, content)
+    status = _parsed(file, content)
     if problem := _problem(status):
         raise Unreadable(file, problem)
     edited = [] if untouched(content) else [file]
@@ -90,7 +91,7 @@ def _entry(folder: Path) -> tuple[Entry, list[Path]]:
     versions = versions if isinstance(versions, dict) else {}
     try:
         content = read_bytes(file := folder / "result.json")
-        result = parsed_json(file, content)
+        result = _parsed(file, content)
         if known.get("result.json") not in (None, digest(content)):
             edited.append(file)
     except Unreadable:
@@ -100,6 +101,15 @@ def _entry(folder: Path) -> tuple[Entry, list[Path]]:
     head = {"run_id": status["run_id"], "status": status["status"], "seed": config["seed"]}
     time, reason = str(status.get("time", "")), status.get("reason")
     return Entry(config, typed, result | head, reason, folder, time, versions, known), edited
+
+
+def _parsed(file: Path, content: bytes) -> dict[str, Any]:
+    """What a JSON file says. Its texts are shown, written and drawn in many ways, and it may be
+    anyone's: so they are escaped here, once for all. Raises Unreadable."""
+    try:
+        return all_escaped(parsed_json(file, content))
+    except RecursionError as error:
+        raise Unreadable(file, "is nested too deeply") from error
 
 
 def _problem(status: dict[str, Any]) -> str | None:

@@ -9,9 +9,7 @@ doctor      doctor
 Neither torch nor pandas is imported until a verb needs it.
 """
 
-import sys
 from collections.abc import Sequence
-from typing import Any
 
 from trainlab.config import UserError, nearest
 
@@ -55,20 +53,3 @@ def with_overrides(
     plain, options = parsed(arguments, usage, named, flags)
     folders = [argument for argument in plain if "=" not in argument]
     return folders, [argument for argument in plain if "=" in argument], options
-
-
-def stdout() -> Any:
-    """The terminal at its width; a pipe wide enough that `grep` finds whole lines."""
-    from rich.console import Console
-
-    class Stdout(Console):
-        def on_broken_pipe(self) -> None:  # rich would end the process with code 1
-            raise BrokenPipeError
-
-    return Stdout(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
-
-
-def stderr(line: str) -> None:
-    from rich.console import Console
-
-    Console(stderr=True, highlight=False).print(line, markup=False, soft_wrap=True)

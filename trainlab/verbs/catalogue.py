@@ -3,7 +3,7 @@
 from typing import Any
 
 from trainlab.config import UserError, nearest
-from trainlab.verbs import stdout
+from trainlab.terminal import console as terminal
 from trainlab.verbs.runs import list_runs
 
 
@@ -22,7 +22,7 @@ def list_options(arguments: list[str]) -> int:
         raise UserError(
             f"There is no group {wrong}.{nearest(wrong, known)} Groups: {', '.join(known)}."
         )
-    console = stdout()
+    console = terminal()
     if not arguments:
         grid = Table(
             title="settings of every run", title_justify="left", box=None, padding=(0, 2, 0, 0)
@@ -86,14 +86,12 @@ def summary(arguments: list[str]) -> int:
 
 def find_rate(arguments: list[str]) -> int:
     """`trainlab lr-find [overrides]`: the curve to stderr, the override to try to stdout."""
-    from rich.console import Console
-
     if any(argument.startswith("-") for argument in arguments):
         raise UserError("Usage: trainlab lr-find [overrides]")
     from trainlab import lr_find
 
     curve, outcome = lr_find.find(arguments)
-    console = Console(stderr=True, highlight=False)
+    console = terminal(error=True)
     lr_find.show(curve, console)
     console.print(f"every step: {outcome.run.path / 'steps.csv'}", soft_wrap=True)
     print(f"optimizer.lr={curve.suggested:.2g}")

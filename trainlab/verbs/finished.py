@@ -5,8 +5,9 @@ import math
 from pathlib import Path
 from typing import Any
 
+from trainlab import terminal
 from trainlab.config import UserError
-from trainlab.verbs import stderr, stdout, with_overrides
+from trainlab.verbs import with_overrides
 
 
 def evaluate(arguments: list[str]) -> int:
@@ -26,7 +27,7 @@ def evaluate(arguments: list[str]) -> int:
     _tell_edited(Path(folders[0]))
     found = evaluated(Path(folders[0]), overrides)
     if found.changed:
-        stderr(
+        terminal.say(
             "note: the data have changed since the run was trained on them: what follows is of the "
             "data as they are now, split anew."
         )
@@ -35,7 +36,7 @@ def evaluate(arguments: list[str]) -> int:
         both = {"metrics": numbers, "report": found.reports}
         print(json.dumps(both if "--report" in options else numbers))
         return 0
-    console = stdout()
+    console = terminal.console()
     console.print(metrics_table(found.metrics))
     if found.windows:
         console.print(found.windows, soft_wrap=True)
@@ -50,7 +51,7 @@ def _tell_edited(folder: Path) -> None:
     from trainlab.store import edited, edited_note
 
     if files := edited(folder):
-        stderr(f"note: {edited_note(files)}")
+        terminal.say(f"note: {edited_note(files)}")
 
 
 def _json_numbers(metrics: dict[str, float]) -> dict[str, float | None]:

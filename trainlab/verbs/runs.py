@@ -2,7 +2,8 @@
 
 import json
 
-from trainlab.verbs import parsed, stdout
+from trainlab import terminal
+from trainlab.verbs import parsed
 
 _COLUMNS = ("folder", "status", "trainlab", "torch", "code", "time")
 
@@ -26,5 +27,5 @@ def list_runs(arguments: list[str]) -> int:
     grid = Table(*shown, box=None, padding=(0, 2, 0, 0))
     for row in rows:
         grid.add_row(*(str(row.get(name, "–")).replace("T", " ") for name in shown))
-    stdout().print(grid)
+    terminal.console().print(grid)
     return 0

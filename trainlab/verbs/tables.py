@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainlab import terminal
 from trainlab.config import UserError, nearest
-from trainlab.verbs import parsed, stderr, stdout
+from trainlab.verbs import parsed
 
 if TYPE_CHECKING:
     from trainlab.report.story import Story
@@ -48,7 +49,7 @@ def table(arguments: list[str]) -> int:
         text = forms.write(forms.of_recipes(summaries, form), output, form)
         print(text or output, end="" if text else "\n")
         return 0
-    console = stdout()
+    console = terminal.console()
     for summary in summaries:
         console.print(recipes.shown(summary))
     return 0
@@ -89,7 +90,7 @@ def compare(arguments: list[str]) -> int:
     if "--json" in options:
         print(json.dumps(comparing.as_dict(verdict), indent=1))
         return 0
-    comparing.show(verdict, stdout())
+    comparing.show(verdict, terminal.console())
     return 0
 
 
@@ -106,7 +107,7 @@ def effects(arguments: list[str]) -> int:
     for summary in summaries:
         members = [run for recipe in summary.recipes for run in recipe.runs]
         found = analysis.effects(members, summary.metric, listed(options.get("--by")))
-        analysis.show(found, summary.metric, stdout())
+        analysis.show(found, summary.metric, terminal.console())
     return 0
 
 
@@ -134,13 +135,13 @@ def plot(arguments: list[str]) -> int:
         )
     found = runs_below(folders, options)
     if kind == "curves" and (files := metrics_edited(found.runs)):
-        stderr(f"note: {edited_note(files)}")
+        terminal.say(f"note: {edited_note(files)}")
     first, *others = recipes.summaries(
         found.runs, listed(options.get("--by")), options.get("--metric")
     )
     if others:
         told = ", ".join(summary.metric for summary in others)
-        stderr(f"drawn are the runs with {first.metric}; for those with {told} use --where")
+        terminal.say(f"drawn are the runs with {first.metric}; for those with {told} use --where")
     warn_of_test(options.get("--metric"))
     axes = {name: options[f"--{name}"] for name in ("x", "y") if f"--{name}" in options}
     if axes and kind in ("bars", "parallel"):
@@ -171,7 +172,7 @@ def report(arguments: list[str]) -> int:
     told = page.write(paths, output)
     tell(told)
     if not any(part.pictures for part in told.parts):
-        stderr("no pictures: `pip install trainlab[plot]` draws them")
+        terminal.say("no pictures: `pip install trainlab[plot]` draws them")
     print(output)
     if "--open" in options:
         webbrowser.open(output.resolve().as_uri())
@@ -188,7 +189,7 @@ def watch(arguments: list[str]) -> int:
         from trainlab.watch import frame, picture
 
         study = frame.newest(Path(folders[0] if folders else "outputs"))
-        picture.watch(study, stdout(), "--once" in options)
+        picture.watch(study, terminal.console(), "--once" in options)
     except KeyboardInterrupt:  # how one leaves; the sweep goes on
         pass
     return 0
@@ -209,13 +210,13 @@ def tell(found: "Found | Story") -> None:
     from trainlab.tables.runs import several_versions
 
     for path, why in list(found.skipped.items())[:_TOLD]:
-        stderr(f"skipped: {path} {why}")
+        terminal.say(f"skipped: {path} {why}")
     if len(found.skipped) > _TOLD:
-        stderr(f"skipped: {len(found.skipped) - _TOLD} more files that could not be read")
+        terminal.say(f"skipped: {len(found.skipped) - _TOLD} more files that could not be read")
     if found.edited:
-        stderr(f"note: {edited_note(found.edited)}")
+        terminal.say(f"note: {edited_note(found.edited)}")
     if warning := several_versions(found.runs):
-        stderr(f"warning: {warning}")
+        terminal.say(f"warning: {warning}")
 
 
 def warn_of_test(metric: str | None) -> None:
@@ -223,7 +224,7 @@ def warn_of_test(metric: str | None) -> None:
     from trainlab.tables.recipes import ranked_by_test
 
     if metric and (warning := ranked_by_test(metric)):
-        stderr(f"warning: {warning}")
+        terminal.say(f"warning: {warning}")
 
 
 def listed(text: str | None) -> list[str] | None:

@@ -13,6 +13,7 @@ from trainlab.config import UserError
 from trainlab.metrics import higher_is_better
 from trainlab.plans import Plan
 from trainlab.tables.recipes import Recipe, metric_of
+from trainlab.terminal import escaped
 from trainlab.watch.folder import Folder, decides
 
 # The states of a run, in the order they are told.
@@ -170,7 +171,7 @@ def _short(typed: Sequence[str]) -> str:
 
 def one_line(text: str) -> str:
     """On one line, and with nothing that a terminal would obey."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return escaped(" ".join(text.split()))
 
 
 def _now(run: Folder, name: str, now: float) -> Running:
