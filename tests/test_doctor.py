@@ -263,17 +263,17 @@ def test_a_gpu_on_which_nothing_can_be_computed(monkeypatch):
     assert "device=cpu" in text
 
 
-def test_memory_that_a_group_of_processes_may_use(tmp_path, monkeypatch):
-    (tmp_path / "memory.max").write_text(f"{2**30}\n")
-    (tmp_path / "memory.current").write_text(f"{2**30 - 2**28}\n")
-    monkeypatch.setattr(machine, "_GROUPS", (("memory.max", "memory.current", str(tmp_path)),))
+def test_little_memory(monkeypatch):
+    left = {"the machine": 2**34, "the limit of a container (memory.max)": 2**28}
+    monkeypatch.setattr(machine.available, "left", lambda: left)
     level, text = only(level_and_text(machine.memory))
     assert level == "warning"
     assert text.startswith("256.0 MB are free")
-    assert f"its control group ({tmp_path / 'memory.max'}) allows no more" in text
-    (tmp_path / "memory.max").write_text("max\n")
-    monkeypatch.setattr("trainlab.data.free_memory", lambda: 2**34)
+    assert "the limit of a container (memory.max) allows no more" in text
+    left = {"the machine": 2**34}
     assert level_and_text(machine.memory) == []
+    left = {}
+    assert "does not say" in only(machine.memory()).text
 
 
 def test_limits_on_files(monkeypatch):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,64 @@ _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "P
 _AMOUNT = re.compile(rf"(?:allocate|of which) (\d+(?:\.\d+)?) ({'|'.join(_UNITS)})")
 
 
+# Where Linux says how much a group of processes, as those of a container, may use, has in use, and
+# which of it is files that it would forget: version 2 of groups, and version 1.
+_GROUPS = (
+    ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+    (
+        "/sys/fs/cgroup/memory",
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        "total_inactive_file",
+    ),
+)
+
+
 def free_memory() -> int | None:
     """Bytes of main memory that could be used now, where the system tells."""
-    try:
+    return min(left().values(), default=None)
+
+
+def left() -> dict[str, int]:
+    """The bytes that can still be used for the machine, for a container and for `ulimit -v`: the
+    least counts. {} where the system tells nothing.
+
+    >>> all(size >= 0 for size in left().values())
+    True
+    """
+    found = {}
+    with suppress(OSError, ValueError, StopIteration):
         lines = Path("/proc/meminfo").read_text().splitlines()
+        line = next(line for line in lines if line.startswith("MemAvailable"))
+        found["the machine"] = 1024 * int(line.split()[1])
+    for top, *names in _GROUPS:
+        for folder in {Path(top + _group()), Path(top)}:
+            with suppress(OSError, ValueError):  # no such thing here, or no limit: "max"
+                found[f"the limit of a container ({folder / names[0]})"] = _of_group(folder, *names)
+    with suppress(ImportError, OSError, ValueError):  # not on Windows
+        import resource
+
+        most, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if most != resource.RLIM_INFINITY:
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            found["`ulimit -v`"] = most - pages * resource.getpagesize()
+    return {name: max(0, size) for name, size in found.items()}
+
+
+def _of_group(folder: Path, limit: str, used: str, forgettable: str) -> int:
+    most, now = (int((folder / name).read_text()) for name in (limit, used))
+    entries = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    return most - now + int(entries.get(forgettable, 0))
+
+
+def _group() -> str:
+    """The group that this process is in, as a path below that of all."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
-        return None
-    return next((1024 * int(li.split()[1]) for li in lines if li.startswith("MemAvailable")), None)
+        return ""
+    groups = dict(line.split(":", 2)[1:] for line in lines)
+    return groups.get("memory", groups.get("", ""))
 
 
 def out_of_memory(error: BaseException) -> bool:

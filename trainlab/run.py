@@ -294,8 +294,9 @@ class Session:
             return min(torch.cuda.device_count(), len(jobs))
         seconds = self.worker.seconds(jobs)
         data = 3 * 4 * self.worker.sources.largest
-        free = free_memory() or math.inf
-        workers = min(joblib.cpu_count(), len(jobs), int(free / 2 / (_WORKER + data)))
+        free = free_memory()
+        room = math.inf if free is None else free / 2 / (_WORKER + data)
+        workers = int(min(joblib.cpu_count(), len(jobs), room))
         return max(1, workers) if seconds > _WORTH else 1
 
 

@@ -12,16 +12,12 @@ from multiprocessing.connection import Listener
 from pathlib import Path
 from typing import Any
 
+from trainlab import memory as available
 from trainlab.doctor.findings import Finding, ok, size, trouble, warning
 
 _GB, _MB = 2**30, 2**20
 _GPU = Path("/dev/nvidia0")  # of a driver that works
 _SHARED = Path("/dev/shm")
-# Where Linux says how much memory a group of processes may use: version 2 of groups, version 1.
-_GROUPS = (
-    ("memory.max", "memory.current", "/sys/fs/cgroup"),
-    ("memory.limit_in_bytes", "memory.usage_in_bytes", "/sys/fs/cgroup/memory"),
-)
 
 
 def devices() -> Iterator[Finding]:
@@ -80,57 +76,24 @@ def _why_unused(said: list[warnings.WarningMessage]) -> str:
 
 
 def memory() -> Iterator[Finding]:
-    from trainlab.data import free_memory
-
-    free = free_memory()
-    if free is None:
+    left = available.left()
+    if not left:
         yield ok("memory", "This system does not say how much memory is free.")
         return
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    left = {"the machine": free, **_caps()}
     by = min(left, key=lambda name: left[name])
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     text = f"{size(left[by])} are free, of {size(total)} of the machine"
     text += "." if by == "the machine" else f": {by} allows no more."
     facts = {"free": left[by], "total": total}
     if left[by] < _GB // 2:
         yield warning(
             "memory",
-            f"{text} Every process that trains takes about 300 MB besides its data: take "
+            f"{text} Every process that trains takes about 400 MB besides its data: take "
             "workers=1, and in_memory=false for large data.",
             **facts,
         )
     else:
         yield ok("memory", text, **facts)
-
-
-def _caps() -> dict[str, int]:
-    """What memory is left below limits that are set, by who sets them."""
-    found = {}
-    for limit, used, folder in _GROUPS:
-        for place in (Path(folder + _group()), Path(folder)):
-            try:
-                cap, taken = (int((place / name).read_text()) for name in (limit, used))
-            except (OSError, ValueError):  # no such thing here, or "max"
-                continue
-            found.setdefault(f"its control group ({place / limit})", cap - taken)
-    if os.name == "posix":
-        import resource
-
-        cap, _ = resource.getrlimit(resource.RLIMIT_AS)
-        if cap != resource.RLIM_INFINITY:
-            pages = int(Path("/proc/self/statm").read_text().split()[0])
-            found["`ulimit -v`"] = cap - pages * os.sysconf("SC_PAGE_SIZE")
-    return found
-
-
-def _group() -> str:
-    """The control group that this process is in."""
-    try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return ""
-    names = dict(line.split(":", 2)[1:] for line in lines)
-    return names.get("", "") if names.get("", "/") != "/" else names.get("memory", "")
 
 
 def limits() -> Iterator[Finding]:
