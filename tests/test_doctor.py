@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import resource
+import subprocess
 import sys
 from collections import namedtuple
 from importlib import metadata
@@ -65,6 +66,25 @@ def test_trouble_is_exit_code_1_and_a_warning_is_0(trainlab, folder, few_imports
     assert answer.code == 1
     assert "lines of trouble: 1, warnings: 1" in answer.out
     assert json.loads(trainlab("doctor", "--json").out)["level"] == "trouble"
+
+
+def test_nothing_in_a_name_is_obeyed_by_a_terminal(trainlab, folder, few_imports):
+    (folder / "a\x1b[31m").touch()
+    answer = trainlab("doctor", "a\x1b[31m")
+    assert answer.code == 1
+    assert "\x1b" not in answer.out
+    assert "a\\x1b[31m is no folder" in answer.out
+
+
+@pytest.mark.parametrize("missing", ["hydra", "omegaconf", "yaml"])
+def test_a_package_that_is_missing_sends_people_to_the_doctor(folder, missing):
+    without = f"import sys; sys.modules[{missing!r}] = None; from trainlab import cli; "
+    command = f"{without}sys.exit(cli.main(['train', 'epochs=1']))"
+    ended = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert missing in ended.stderr
+    assert "`trainlab doctor` looks at each" in ended.stderr
+    assert ended.stderr.count("\n") == 1
 
 
 def test_two_folders_are_one_too_many(trainlab):

@@ -109,9 +109,9 @@ def _main(arguments: list[str]) -> int:
     if verb == "--version":
         print(f"trainlab {__version__}")
         return 0
-    from trainlab.config import UserError, check_own, explain, nearest
-
     try:
+        from trainlab.config import UserError, check_own, explain, nearest
+
         if {"-sc", "--shell-completion", "--shell_completion"} & set(arguments):
             return _complete(arguments)
         if verb not in VERBS:
@@ -125,6 +125,14 @@ def _main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         terminal.say("interrupted; the same command continues")
         return INTERRUPTED
+    except ImportError as error:  # not of a component's own module: that is a UserError
+        if debug:
+            raise
+        terminal.say(
+            f"trainlab: {error}. A package that trainlab needs is missing or damaged: `trainlab "
+            "doctor` looks at each. Installing trainlab anew brings what is missing."
+        )
+        return FAILED
     except Exception as error:
         if debug:
             raise

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from trainlab.config import UserError
+from trainlab.terminal import escaped
 from trainlab.verbs import parsed
 
 
@@ -24,7 +25,7 @@ def doctor(arguments: list[str]) -> int:
         if "--json" in options:
             told.append(finding._asdict())
         else:  # at once: what comes next may take a while, or end the process
-            print(f"{finding.level:8} {finding.check:10} {finding.text}", flush=True)
+            print(f"{finding.level:8} {finding.check:10} {escaped(finding.text)}", flush=True)
     worst = max((level for level in LEVELS if levels[level]), key=LEVELS.index)
     if told:
         print(json.dumps({"level": worst, "findings": told}, indent=1))
