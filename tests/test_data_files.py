@@ -595,8 +595,8 @@ MANY = "day,y\n" + "".join(f"d{n},{n % 2}\n" for n in range(1002)) + "d0,0\n"
         ("a,e,b\n1,,x\n2,,y\n", dict(target="b"), r"'e' is empty.*'dataset.drop=\[e\]'"),
         (COMMAS, dict(target="y", decimal="comma"), "'1.5'.*decimal point: dataset.decimal=point"),
         (COMMAS, dict(target="x", decimal="comma"), "'1.5'.*decimal point: dataset.decimal=point"),
-        (THOUSANDS, dict(target="y"), "'-1,400'.*thousands, take each ',' out of the column"),
-        (THOUSANDS, dict(target="sum"), "'-1,400'.*thousands, take each ',' out"),
+        (THOUSANDS, dict(target="y"), "'-1,400'.*thousands: dataset.units=strip takes each ','"),
+        (THOUSANDS, dict(target="sum"), "'-1,400'.*thousands: dataset.units=strip takes each ','"),
         ("x,y\n1,?\n2,3\n3,1.5\n", dict(target="y", task="regression"), r"missing=\[\?\]"),
         (
             FLOWERS,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from trainlab.config import UserError
+from trainlab.data.units import Measured, are_measured, measured, numbers_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,11 +33,12 @@ _ROWS_AT_ONCE = 4096  # of a table: they stay in the cache until all of their co
 
 class Source(NamedTuple):
     """Where columns come from; there, what stands between whole numbers and fractions, and for a
-    missing value."""
+    missing value, and what is to be done with units of numbers."""
 
     file: Path
     decimal: str = "point"
     missing: tuple[str, ...] = ()
+    units: str = "refuse"
 
 
 class _Cells(NamedTuple):
@@ -199,6 +201,7 @@ def numbers_of(column: "pd.Series", source: Source) -> np.ndarray:
     words = cells.values[np.isnan(cells.parsed)]
     if len(words):
         _check_decimal(column.name, cells, source)
+        _check_units(column.name, cells, source)
         remedy = f" If it is a missing value: 'dataset.missing=[{typed(words[0])}]'."
         few = 2 * len(words) < len(cells.values)
         raise UserError(
@@ -241,7 +244,9 @@ def _coded(
 def _check_words(name: str, cells: _Cells, source: Source, remedy: str) -> None:
     """Raise UserError for a column of numbers among which some texts stand, such as '?'."""
     words = np.isnan(cells.parsed)
-    _check_decimal(name, cells, source, f"; if all are names: {remedy}")
+    besides = f"; if all are names: {remedy}"
+    _check_decimal(name, cells, source, besides)
+    _check_units(name, cells, source, besides)
     if words.any() and not words.all() and cells.rows(~words) > cells.rows(words):
         word = cells.values[words][0]
         raise UserError(
@@ -259,13 +264,83 @@ def _check_decimal(name: str, cells: _Cells, source: Source, besides: str = "") 
     if not marked.any() or 2 * cells.rows(marked) <= cells.rows(words):
         return
     if all(np.array(thousands)[marked]):
-        remedy = f"If these are thousands, take each {DECIMALS[other]!r} out of the column"
+        mark = DECIMALS[other]
+        remedy = f"If these are thousands: dataset.units=strip takes each {mark!r} out of them"
     else:
         remedy = f"If these are numbers with a decimal {other}: dataset.decimal={other}"
     raise UserError(
         f"{source.file}: column {name!r} has texts such as {cells.values[marked][0]!r}. "
         f"{remedy}{besides}."
     )
+
+
+def _check_units(name: str, cells: _Cells, source: Source, besides: str = "") -> None:
+    """Raise UserError for a column whose texts are mostly numbers with units, as '3 kg'."""
+    (other,) = DECIMALS.keys() - {source.decimal}
+    for decimal in (source.decimal, other):
+        found = _measured(cells, decimal)
+        if marked := [value for value, one in zip(cells.values, found, strict=True) if one]:
+            comma = f" dataset.decimal={other}" if decimal == other else ""
+            raise UserError(
+                f"{source.file}: column {name!r} has texts such as {marked[0]!r}. If these are "
+                f"numbers: dataset.units=strip{comma} takes away what is around them{besides}."
+            )
+
+
+def _measured(cells: _Cells, decimal: str) -> list[Measured | None]:
+    """The numbers with units that values of a column are, if its texts mostly are such."""
+    words = np.isnan(cells.parsed)
+    texts = [
+        v.translate(_SWAPPED) if decimal == "comma" and isinstance(v, str) else v
+        for v in cells.values
+    ]
+    found = [measured(v) if word else None for v, word in zip(texts, words, strict=True)]
+    marked = np.array([one is not None for one in found], bool)
+    if 2 * cells.rows(marked) <= cells.rows(words) or not are_measured(found):
+        return [None] * len(found)
+    return found
+
+
+def without_units(table: "pd.DataFrame", names: Sequence[str], source: Source) -> "pd.DataFrame":
+    """The table with numbers in those of its columns that have numbers with a unit.
+
+    Raises UserError where a column has several units: their numbers do not compare.
+    """
+    import pandas as pd
+
+    bare = {}
+    for name in names:
+        if table[name].dtype.kind in _NUMBERS:
+            continue
+        cells = _cells(table[name], source)
+        found = _measured(cells, source.decimal)
+        if not any(found):
+            continue
+        plain = ~np.isnan(cells.parsed)
+        examples: dict[str, Any] = {}
+        for one, value in zip(found, cells.values, strict=True):
+            if one:
+                examples.setdefault(one.unit, value)
+        if plain.any():
+            examples.setdefault("", cells.values[plain][0])
+        if len(examples) > 1:
+            raise UserError(
+                f"{source.file}: column {name!r} has numbers of different units, such as "
+                f"{' and '.join(repr(str(value)) for value in examples.values())}. Bring them to "
+                "one, and leave the unit out."
+            )
+        numbers = np.where(plain, cells.parsed, numbers_in(found))
+        if np.isnan(numbers).any():  # with words among them, as before
+            mark = DECIMALS[source.decimal]
+            texts = [
+                v if np.isnan(n) else repr(float(n)).replace(".", mark)
+                for n, v in zip(numbers, cells.values, strict=True)
+            ]
+            column = np.append(np.array(texts, object), None)[cells.codes]
+        else:
+            column = cells.column(numbers)
+        bare[name] = pd.Series(column, index=table.index)
+    return table.assign(**bare)
 
 
 # ---------------------------------------------------------------- targets

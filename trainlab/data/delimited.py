@@ -50,6 +50,7 @@ class Form:
     decimal: str = "point"
     missing: Sequence[Any] = ()
     missing_words: bool = True
+    units: str = "refuse"
 
     @classmethod
     def of(cls, settings: dict[str, Any]) -> "Form":
@@ -59,7 +60,7 @@ class Form:
     def source(self, file: Path) -> Source:
         """That file, and what its cells mean."""
         words = MISSING_WORDS if self.missing_words else ()
-        return Source(file, self.decimal, (*words, *map(str, self.missing)))
+        return Source(file, self.decimal, (*words, *map(str, self.missing)), self.units)
 
 
 class _Top(NamedTuple):

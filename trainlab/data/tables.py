@@ -16,6 +16,7 @@ from trainlab.data.columns import (
     stacked,
     targets_of,
     typed,
+    without_units,
 )
 from trainlab.data.delimited import NAMELESS, Form, table_of
 from trainlab.data.doubts import doubts
@@ -86,6 +87,9 @@ def csv(
         raise UserError(f"dataset.target names a column twice: {', '.join(targets)}.")
     if table[targets].isna().to_numpy().any():
         table = table[table.notna().any(axis=1)]
+    if form.units == "strip":
+        aside = {*texts, *drop, *(targets if task in ("classification", "binary") else [])}
+        table = without_units(table, [name for name in table if name not in aside], source)
     labelled, y, kind, classes = targets_of(table[targets], task, source, drop_unlabelled)
     if not labelled.all():
         table = table[labelled]
@@ -140,8 +144,12 @@ def like(file: Path, known: dict[str, Any], form: Form) -> np.ndarray:
 
     What was no category there is missing (NaN). Columns besides are not looked at.
     """
-    table = table_of(file, form, list(_categories(known)), known["columns"])
-    return _like(table, known, form.source(file))
+    texts, source = _categories(known), form.source(file)
+    table = table_of(file, form, list(texts), known["columns"])
+    if form.units == "strip":
+        numbers = [name for name in table if name in known["columns"] and name not in texts]
+        table = without_units(table, numbers, source)
+    return _like(table, known, source)
 
 
 def _like(table: "pd.DataFrame", known: dict[str, Any], source: Source) -> np.ndarray:
