@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from trainlab.doctor import content, examined, machine, packages, storage
+from trainlab.doctor.storage import _milliseconds
 
 
 def level_and_text(check, *arguments):
@@ -28,9 +29,17 @@ def only(found):
     return line
 
 
+Room = namedtuple("Room", "total used free")
+Counts = namedtuple("Counts", "f_files f_favail")
+
+
 @pytest.fixture(autouse=True)
-def few_measurements(monkeypatch):
-    monkeypatch.setattr(storage, "_BRIEFLY", 1e-9)
+def roomy(monkeypatch):
+    """Disks of this machine may be full or slow: none of it is asked."""
+    monkeypatch.setattr(storage.shutil, "disk_usage", lambda path: Room(2**40, 0, 2**40))
+    monkeypatch.setattr(storage.os, "statvfs", lambda path: Counts(2**30, 2**30))
+    monkeypatch.setattr(storage, "_milliseconds", lambda inside, sync: 1.0)
+    monkeypatch.setattr(machine, "_SHARED", Path("nowhere"))
 
 
 @pytest.fixture
@@ -104,7 +113,7 @@ def test_every_check_stands_alone(folder, few_imports, monkeypatch):
     monkeypatch.setattr(packages, "_requirements", broken)
     monkeypatch.setattr(storage.shutil, "disk_usage", broken)
     monkeypatch.setattr(machine.multiprocessing, "get_all_start_methods", broken)
-    monkeypatch.setattr(machine.locale, "getencoding", broken)
+    monkeypatch.setattr(machine.locale, "getpreferredencoding", broken)
     monkeypatch.setattr(content, "compose", lambda overrides: gone("hydra"))
     monkeypatch.setattr(torch.cuda, "is_available", broken)
     found = list(examined(Path("outputs")))
@@ -333,9 +342,6 @@ def test_a_folder_of_temporary_files_that_is_none(folder, monkeypatch):
     assert "TMPDIR" in text
 
 
-Room = namedtuple("Room", "total used free")
-
-
 def test_little_room_for_temporary_files_and_shared_memory(folder, monkeypatch):
     monkeypatch.setattr(machine, "_SHARED", folder)
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: Room(2**26, 0, 2**26))
@@ -346,7 +352,7 @@ def test_little_room_for_temporary_files_and_shared_memory(folder, monkeypatch):
 
 
 def test_an_encoding_without_all_letters(monkeypatch):
-    monkeypatch.setattr(machine.locale, "getencoding", lambda: "ISO-8859-1")
+    monkeypatch.setattr(machine.locale, "getpreferredencoding", lambda do: "ISO-8859-1")
     monkeypatch.setattr(machine.sys, "getfilesystemencoding", lambda: "utf-8")
     level, text = only(level_and_text(machine.encodings))
     assert level == "warning"
@@ -380,7 +386,6 @@ def test_little_room_and_few_files(folder, monkeypatch):
     usage = Room(2**40, 0, 2**20)
     assert only(level_and_text(storage.outputs, folder))[0] == "trouble"
     usage = Room(2**40, 0, 2**40)
-    Counts = namedtuple("Counts", "f_files f_favail")
     monkeypatch.setattr(os, "statvfs", lambda path: Counts(100, 7))
     level, text = only(level_and_text(storage.outputs, folder))
     assert level == "trouble"
@@ -412,6 +417,10 @@ def test_a_quota_that_is_used_up(folder, monkeypatch):
     assert list(folder.iterdir()) == []
 
 
+def test_how_long_a_small_file_takes(folder):
+    assert all(_milliseconds(folder, sync) > 0 for sync in (False, True))
+
+
 def test_a_slow_disk(folder, monkeypatch):
     monkeypatch.setattr(storage, "_milliseconds", lambda inside, sync: 900.0 if sync else 30.0)
     level, text = only(level_and_text(storage._speed, folder))
@@ -432,6 +441,9 @@ def test_locks_that_do_not_hold(folder, monkeypatch):
 def test_a_process_that_cannot_try_a_lock_tells_nothing_of_it(folder, monkeypatch):
     monkeypatch.setattr(storage, "_HELD", "raise SystemExit(3)")
     with pytest.raises(RuntimeError, match="a process that tried the lock failed"):
+        list(storage._locks(folder))
+    monkeypatch.setattr(sys, "executable", str(folder))
+    with pytest.raises(RuntimeError, match="no process that tries the lock can be started"):
         list(storage._locks(folder))
 
 
@@ -455,7 +467,7 @@ def test_folders_of_another_user(folder, monkeypatch):
 
 
 def test_a_cache_that_cannot_be_written(folder, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "file" / "cache"))
+    monkeypatch.setattr("trainlab.data.files.cache", lambda: folder / "file" / "cache")
     (folder / "file").touch()
     level, text = only(level_and_text(storage.cache))
     assert level == "warning"

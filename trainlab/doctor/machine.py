@@ -196,7 +196,7 @@ def encodings() -> Iterator[Finding]:
     """Whether names and texts in all languages can be written."""
     used = {
         "names of files": sys.getfilesystemencoding(),
-        "texts": "utf-8" if sys.flags.utf8_mode else locale.getencoding(),
+        "texts": locale.getpreferredencoding(False),
         "the terminal": getattr(sys.stdout, "encoding", None) or "utf-8",
     }
     odd = {what: name for what, name in used.items() if not _is_utf8(name)}

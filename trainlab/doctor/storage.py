@@ -21,6 +21,7 @@ _BRIEFLY = 0.25  # seconds that a measurement takes at most
 _SLOW, _SLOW_SYNC = 0.02, 0.2  # seconds for a small file
 _FILES = 16  # that a run leaves, about
 _ELSEWHERE = "Choose another place with output_dir=…"
+_MORE = "Make room, or choose another place with output_dir=…"
 # What another process has to find of a lock that we hold.
 _HELD = """
 import sys, filelock
@@ -80,14 +81,10 @@ def _room(place: Path) -> Iterator[Finding]:
         facts["files_free"] = files
     if files is not None:
         text += f" and room for {files:,} files"
-    advice = (
-        "A run continues where it stopped when there is room again; checkpoints/last.pt of "
-        "finished runs can be deleted, if their epochs are not to be raised."
-    )
     if free < 10 * _MB or (files is not None and files < 2 * _FILES):
-        yield trouble("outputs", f"{text}: no run can be kept there. {advice}", **facts)
+        yield trouble("outputs", f"{text}: no run can be kept there. {_MORE}", **facts)
     elif free < _GB or (files is not None and files < 1000 * _FILES):
-        yield warning("outputs", f"{text}, which a sweep may use up. {advice}", **facts)
+        yield warning("outputs", f"{text}, which a sweep may use up. {_MORE}", **facts)
     else:
         yield ok("outputs", f"{text}.", **facts)
 
@@ -157,7 +154,10 @@ def _locks(inside: Path) -> Iterator[Finding]:
 def _told_elsewhere(lock: Path) -> bool:
     """Whether another process finds the lock held."""
     command = [sys.executable, "-P", "-c", _HELD, str(lock)]
-    tried = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    try:
+        tried = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    except OSError as error:  # which says nothing of the folder
+        raise RuntimeError(f"no process that tries the lock can be started: {error}") from error
     if tried.returncode not in (0, 7):
         raise RuntimeError(f"a process that tried the lock failed: {tried.stderr[-200:]}")
     return tried.returncode == 7
