@@ -22,6 +22,7 @@ _TRUTHS = {word: word[0] in "Tt" for word in "True TRUE true False FALSE false".
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}([,.])\d{3}(\1\d{3})*")
 DECIMALS = {"point": ".", "comma": ","}
 _SWAPPED = str.maketrans(",.", ".,")
+_DATE = re.compile(r"\d{4}([-/.])\d{1,2}\1\d{1,2}\b|\d{1,2}([-/.])\d{1,2}\2\d{2,4}\b")
 MOST_CLASSES = 20  # of a target of numbers: with more values it is a quantity
 _MOST_CATEGORIES = 1000  # of a column of text: with more it is a name, a date or a sentence
 # What pandas takes for a missing value, beside the empty cell.
@@ -230,6 +231,7 @@ def _coded(
         name = typed(column.name)
         remedy = f"'dataset.categorical=[{name}]'"
         _check_words(column.name, cells, source, remedy)
+        _check_dates(column.name, cells, source, remedy)
         present = np.count_nonzero(cells.codes >= 0)
         if len(cells.values) > _MOST_CATEGORIES or len(cells.values) == present:
             raise UserError(
@@ -285,6 +287,17 @@ def _check_units(name: str, cells: _Cells, source: Source, besides: str = "") ->
                 f"{source.file}: column {name!r} has texts such as {marked[0]!r}. If these are "
                 f"numbers: dataset.units=strip{comma} takes away what is around them{besides}."
             )
+
+
+def _check_dates(name: str, cells: _Cells, source: Source, remedy: str) -> None:
+    """Raise UserError for a column whose texts mostly look like dates."""
+    dates = np.array([isinstance(v, str) and bool(_DATE.match(v)) for v in cells.values], bool)
+    if 2 * cells.rows(dates) > cells.rows(np.ones(len(dates), bool)):
+        raise UserError(
+            f"{source.file}: column {name!r} has dates such as {cells.values[dates][0]!r}. "
+            f"'dataset.dates=[{typed(name)}]' makes numbers of them: year, month, day, weekday, "
+            f"hour; if they are names: {remedy}."
+        )
 
 
 def _measured(cells: _Cells, decimal: str) -> list[Measured | None]:

@@ -51,6 +51,8 @@ class Form:
     missing: Sequence[Any] = ()
     missing_words: bool = True
     units: str = "refuse"
+    dates: Sequence[Any] = ()
+    date_format: str = "auto"
 
     @classmethod
     def of(cls, settings: dict[str, Any]) -> "Form":

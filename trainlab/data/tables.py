@@ -18,6 +18,7 @@ from trainlab.data.columns import (
     typed,
     without_units,
 )
+from trainlab.data.dates import dated
 from trainlab.data.delimited import NAMELESS, Form, table_of
 from trainlab.data.doubts import doubts
 from trainlab.data.examples import Examples
@@ -76,13 +77,16 @@ def csv(
         task = _TASKS.get(known["task"], task)
         are_words = task == "classification" and are_texts(known["classes"])
         texts = [*_categories(known), *(targets if are_words else [])]
-    table = table_of(file, form, texts, known["columns"] if known else targets)
+    dates = _strings(form.dates)
+    table = table_of(file, form, [*texts, *dates], known["columns"] if known else targets)
     if target is None or not targets:
         raise UserError(
             "dataset=csv needs to be told which column to predict: dataset.target=NAME. "
             f"{file} has {', '.join(table)}."
         )
     _check_names("target", targets, list(table), file)
+    _check_names("dates", dates, [name for name in table if name not in targets], file)
+    table = dated(table, form, source, whole=known is not None)
     if len(set(targets)) < len(targets):
         raise UserError(f"dataset.target names a column twice: {', '.join(targets)}.")
     if table[targets].isna().to_numpy().any():
@@ -145,7 +149,8 @@ def like(file: Path, known: dict[str, Any], form: Form) -> np.ndarray:
     What was no category there is missing (NaN). Columns besides are not looked at.
     """
     texts, source = _categories(known), form.source(file)
-    table = table_of(file, form, list(texts), known["columns"])
+    table = table_of(file, form, [*texts, *_strings(form.dates)], known["columns"])
+    table = dated(table, form, source, whole=True)
     if form.units == "strip":
         numbers = [name for name in table if name in known["columns"] and name not in texts]
         table = without_units(table, numbers, source)
