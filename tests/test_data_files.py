@@ -468,7 +468,7 @@ def test_csv_types_can_be_overridden(tmp_path):
     ],
 )
 def test_the_task_of_a_csv(csv, values, override, task, classes):
-    text = "x,y\n" + "".join(f"0.5,{value}\n" for value in values)
+    text = "x,y\n" + "".join(f"{i / 7},{value}\n" for i, value in enumerate(values))
     examples = csv(text, target="y", task=override)
     assert examples.task == task
     assert examples.classes == classes

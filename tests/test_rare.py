@@ -174,8 +174,10 @@ def test_columns_that_look_like_a_mistake_are_said(name, column, says):
 
 
 def test_several_columns_are_one_sentence():
-    x = np.ones((ROWS, 7), np.float32)
-    (said,) = doubts(x, ["a,b", *"cdefgh"], [0])
+    with pytest.raises(UserError, match=r"Columns 'a', 'b' are the same .*no other to learn from"):
+        list(doubts(np.ones((ROWS, 2)), ["a", "b"], []))
+    x = np.c_[np.ones((ROWS, 7)), np.arange(ROWS) % 5].astype(np.float32)
+    (said,) = doubts(x, ["a,b", *"cdefghi"], [0])
     assert "columns 'a,b', 'c', 'd', 'e', 'f', … are the same" in said
     assert 'drop=["a,b",c,' in said
 

@@ -30,6 +30,8 @@ _TOLD = re.compile(r'\ufeff?"?sep=(.)"?\s*', re.IGNORECASE)  # Excel's first lin
 _BLANK = re.compile(r'[\ufeff\s,;|"]*')
 _COMMENTS = "#%!*/;"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+_TOO_MANY = re.compile(r"Expected (\d+) fields in line (\d+), saw (\d+)")  # of pandas' errors
+_OPEN = re.compile(r"EOF inside string starting at row (\d+)")
 _LINES = 60  # that are looked at to find out how a table is written
 _YEARS = range(1800, 2200)
 NAMELESS = "Unnamed: "  # so pandas begins its names for columns without one
@@ -135,11 +137,31 @@ def _read(
     except (pd.errors.EmptyDataError, pd.errors.ParserError, pd.errors.ParserWarning) as error:
         raise UserError(
             f"{file} is no table with columns separated by {top.separator}: "
-            f"{' '.join(str(error).split())}. dataset.separator=… names another separator."
+            f"{_in_words(str(error), len(top.names))}"
         ) from error
     if table.empty:
         raise UserError(f"{file} has no rows below the names of its columns.")
     return _without_blank_end(table)
+
+
+def _in_words(said: str, width: int) -> str:
+    """What pandas says of a table that is none, as sentences."""
+    if found := _TOO_MANY.search(said):
+        return (
+            f"line {found[2]} has {found[3]} cells, and those before it {found[1]}. A cell with a "
+            "separator in it has to stand in quotes; dataset.separator=… names another separator."
+        )
+    if found := _OPEN.search(said):
+        return (
+            f"a quotation mark that opens in row {found[1]}, counted from 0, is never closed. Take "
+            'it out, or double it inside of quotes ("").'
+        )
+    if "Length of header" in said:
+        return (
+            f"rows have more cells than the {width} columns that the first line names. Name them "
+            "all; dataset.separator=… names another separator."
+        )
+    return f"{' '.join(said.split())}. dataset.separator=… names another separator."
 
 
 def _without_blank_end(table: "pd.DataFrame") -> "pd.DataFrame":

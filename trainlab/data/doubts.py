@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from trainlab.config import UserError
 from trainlab.data.columns import typed
 
 _FEW = 100  # rows that rule out most columns
@@ -13,10 +14,14 @@ _IDENTIFIER = re.compile(r"(.*[\W_])?((?i:id|key|index|idx|nr|no|number|row))|.*
 
 def doubts(x: np.ndarray, columns: Sequence[str], codes: Sequence[int]) -> Iterator[str]:
     """A sentence for the columns of x (N, D) that are the same in all rows, and one for those of
-    numbers, no `codes`, that only tell rows apart."""
+    numbers, no `codes`, that only tell rows apart. Raises UserError where all are the same."""
     if len(x) < 3:
         return
     constant = [name for name, column in zip(columns, x.T, strict=True) if _is_constant(column)]
+    if len(constant) == len(columns):
+        raise UserError(
+            f"{_columns(constant, 'C')} the same in every row, and there is no other to learn from."
+        )
     if constant:
         yield f"{_columns(constant)} the same in every row, and can teach nothing; {_try(constant)}"
     numbers = [(name, x[:, i]) for i, name in enumerate(columns) if i not in codes]
@@ -28,9 +33,9 @@ def doubts(x: np.ndarray, columns: Sequence[str], codes: Sequence[int]) -> Itera
         )
 
 
-def _columns(names: Sequence[str]) -> str:
+def _columns(names: Sequence[str], first: str = "c") -> str:
     shown = ", ".join(map(repr, names[:5])) + ", …" * (len(names) > 5)
-    return f"column {shown} is" if len(names) == 1 else f"columns {shown} are"
+    return f"{first}olumn{f' {shown} is' if len(names) == 1 else f's {shown} are'}"
 
 
 def _try(names: Sequence[str]) -> str:
