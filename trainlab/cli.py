@@ -38,6 +38,7 @@ trainlab: which recipe, and why?
   trainlab report [FOLDERS] [--open]      all of it as one HTML page; --study NAME: a write-up
   trainlab plot [FOLDERS] --kind curves|bars|heatmap|scatter|parallel [-o FILE.png|svg|pdf]
   trainlab watch [FOLDER] [--once]        a running sweep, from another terminal
+  trainlab verify RUN [--segments 3]      trained anew, does it come out the same to the last bit?
   trainlab doctor [FOLDER] [--json]       what may keep trainlab from working here
 
   trainlab train optimizer=adam act=gelu
@@ -65,6 +66,7 @@ VERBS = {
     "plot": "verbs.tables.plot",
     "report": "verbs.tables.report",
     "watch": "verbs.tables.watch",
+    "verify": "verbs.verify.verify",
     "doctor": "verbs.doctor.doctor",
 }
 

@@ -47,7 +47,7 @@ class Finished:
     @classmethod
     def open(cls, folder: Path, overrides: Sequence[str] = ()) -> "Finished":
         """`overrides` change where data come from and where it is computed."""
-        config, own = _config(folder, overrides), _config(folder, ())
+        config, own = config_of(folder, overrides), config_of(folder, ())
         others_data = _source(config) != _source(own)
         own_data = all(config[k] == own[k] for k in ("dataset", "max_examples", "split_seed"))
         device = pick_device(config["device"])
@@ -304,7 +304,7 @@ _ALLOWED = (
 ).split()
 
 
-def _config(folder: Path, overrides: Sequence[str]) -> Config:
+def config_of(folder: Path, overrides: Sequence[str]) -> Config:
     """The run's config with the overrides.
 
     The folder may be a stranger's: of its config only the values count, each checked. Nothing is
