@@ -147,6 +147,44 @@ def test_a_comma_and_a_unit_need_both(csv):
         csv(["1,5 kg", "2,5 kg"])
 
 
+@pytest.mark.parametrize(
+    ("known", "cell", "fits"),
+    [
+        ({"a": "kg"}, "5 kg", True),
+        ({"a": "kg"}, "5", True),
+        ({"a": "kg"}, "5,000", True),
+        ({"a": "kg"}, "5 g", False),
+        ({"a": ""}, "5%", False),
+        ({}, "5%", False),
+        (None, "5 g", True),
+    ],
+)
+def test_the_unit_is_that_of_the_run(tmp_path, known, cell, fits):
+    saved = dict(columns=["a"], categorical=[], categories=[], units=known)
+    (tmp_path / "new.csv").write_text(f"a;b\n{cell};u\n")
+    if fits:
+        assert tables.like(tmp_path / "new.csv", saved, Form(units="strip"))[0, 0] % 5 == 0
+        return
+    with pytest.raises(UserError, match=f"'{cell}', and the run has learnt from"):
+        tables.like(tmp_path / "new.csv", saved, Form(units="strip"))
+
+
+def test_a_run_keeps_its_units(trainlab, folder):
+    """Of inputs and targets, for eval and predict."""
+    for name, weight, price in (("own", "kg", "$"), ("other", "g", "$"), ("third", "kg", "€")):
+        rows = [f"{i % 7}.5 {weight},{price}{i}.25" for i in range(30)]
+        (folder / f"{name}.csv").write_text("\n".join(["weight,price", *rows, ""]))
+    typed = "dataset=csv dataset.path=own.csv dataset.target=price dataset.units=strip epochs=1"
+    run = trainlab("train", "-q", *typed.split())
+    assert run.code == 0, run.err
+    assert trainlab("eval", str(run.path)).code == 0
+    for name in ("other", "third"):
+        assert "Bring them" in trainlab("eval", str(run.path), "--data", f"{name}.csv").err
+    predict = ["predict", str(run.path), "--output", "out.csv", "--input"]
+    assert "Bring them" in trainlab(*predict, "other.csv").err
+    assert trainlab(*predict, "third.csv").code == 0
+
+
 def test_other_inputs_of_a_run_are_freed_of_units_too(tmp_path):
     known = dict(columns=["size", "a"], categorical=[0], categories=[["2XL", "3XL"]])
     (tmp_path / "new.csv").write_text("a,size\n3 kg,2XL\n4 kg,3XL\n")

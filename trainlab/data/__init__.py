@@ -6,7 +6,7 @@ conf/dataset; those of one kind share a module of this package.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,7 @@ class Data:
     target_scale: Tensor | None = None
     windows: Tensor | None = None
     notes: tuple[str, ...] = ()
+    units: dict[str, str] = field(default_factory=dict)
     fingerprint: str = ""
 
     def inputs(self, positions: Tensor) -> Tensor:
@@ -142,6 +143,7 @@ def prepare(
         categorical=examples.categorical,
         categories=examples.categories,
         notes=examples.notes,
+        units=examples.units,
         fingerprint=examples.fingerprint,
     )
     if data.task == "reconstruction":
@@ -300,6 +302,7 @@ def saved(data: Data) -> dict[str, Any]:
         "columns": data.columns,
         "categorical": data.categorical,
         "categories": data.categories,
+        "units": data.units,
         "target_mean": data.target_mean,
         "target_scale": data.target_scale,
         "fingerprint": data.fingerprint,

@@ -314,14 +314,20 @@ def _measured(cells: _Cells, decimal: str) -> list[Measured | None]:
     return found
 
 
-def without_units(table: "pd.DataFrame", names: Sequence[str], source: Source) -> "pd.DataFrame":
-    """The table with numbers in those of its columns that have numbers with a unit.
+def without_units(
+    table: "pd.DataFrame",
+    names: Sequence[str],
+    source: Source,
+    known: dict[str, str] | None = None,
+) -> tuple["pd.DataFrame", dict[str, str]]:
+    """The table with numbers in those of its columns that have numbers with a unit; and the units.
 
-    Raises UserError where a column has several units: their numbers do not compare.
+    Raises UserError where a column has several, or another than the one that is `known`: their
+    numbers do not compare.
     """
     import pandas as pd
 
-    bare = {}
+    bare, units = {}, {}
     for name in names:
         if table[name].dtype.kind in _NUMBERS:
             continue
@@ -342,6 +348,14 @@ def without_units(table: "pd.DataFrame", names: Sequence[str], source: Source) -
                 f"{' and '.join(repr(str(value)) for value in examples.values())}. Bring them to "
                 "one, and leave the unit out."
             )
+        (unit,) = examples
+        if known is not None and unit not in ("", known.get(name)):
+            raise UserError(
+                f"{source.file}: column {name!r} has numbers such as {str(examples[unit])!r}, and "
+                f"the run has learnt from {known.get(name) or 'numbers without a unit'} there. "
+                "Bring them to the same."
+            )
+        units[name] = unit
         numbers = np.where(plain, cells.parsed, numbers_in(found))
         if np.isnan(numbers).any():  # with words among them, as before
             mark = DECIMALS[source.decimal]
@@ -353,7 +367,7 @@ def without_units(table: "pd.DataFrame", names: Sequence[str], source: Source) -
         else:
             column = cells.column(numbers)
         bare[name] = pd.Series(column, index=table.index)
-    return table.assign(**bare)
+    return table.assign(**bare), units
 
 
 # ---------------------------------------------------------------- targets

@@ -34,6 +34,7 @@ class Examples:
     `categories` what the codes 0, 1, … of each stand for. NaN is a missing value. `test`: how many
     of the last examples are the official test set; `val`: how many before these are the official
     validation set. `notes`: what there is to say of them before training, each a sentence.
+    `units`: what was taken away from the numbers of columns.
     """
 
     x: np.ndarray
@@ -49,6 +50,7 @@ class Examples:
     categories: tuple[tuple[str, ...], ...] = ()
     val: int = 0
     notes: tuple[str, ...] = field(default=(), compare=False)
+    units: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def fingerprint(self) -> str:

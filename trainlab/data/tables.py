@@ -91,9 +91,11 @@ def csv(
         raise UserError(f"dataset.target names a column twice: {', '.join(targets)}.")
     if table[targets].isna().to_numpy().any():
         table = table[table.notna().any(axis=1)]
+    units: dict[str, str] = {}
     if form.units == "strip":
         aside = {*texts, *drop, *(targets if task in ("classification", "binary") else [])}
-        table = without_units(table, [name for name in table if name not in aside], source)
+        numbers = [name for name in table if name not in aside]
+        table, units = without_units(table, numbers, source, known and known.get("units"))
     labelled, y, kind, classes = targets_of(table[targets], task, source, drop_unlabelled)
     if not labelled.all():
         table = table[labelled]
@@ -107,7 +109,7 @@ def csv(
     return Examples(
         x, y, kind, classes, columns=tuple(inputs),
         categorical=tuple(map(inputs.index, categories)), categories=tuple(categories.values()),
-        notes=tuple(notes),
+        notes=tuple(notes), units=units,
     )  # fmt: skip
 
 
@@ -153,7 +155,7 @@ def like(file: Path, known: dict[str, Any], form: Form) -> np.ndarray:
     table = dated(table, form, source, whole=True)
     if form.units == "strip":
         numbers = [name for name in table if name in known["columns"] and name not in texts]
-        table = without_units(table, numbers, source)
+        table, _ = without_units(table, numbers, source, known.get("units"))
     return _like(table, known, source)
 
 
