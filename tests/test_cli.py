@@ -41,7 +41,7 @@ BAD = [
     (["train", "epochs=1.5"], "a whole number"),
     (["train", "arch.hidden=[]"], "not empty"),
     (["train", "arch.hidden=[4,0]"], "each item"),
-    (["train", "arch.hidden=[1"], "quotes"),
+    (["train", "arch.hidden=[1"], "'arch.hidden=[300,100]'"),
     (["train", "seed"], "key=value"),
     (["train", "val_fraction=0.5", "test_fraction=0.5"], "nothing is left to train on"),
     (["train", "dataset=mnist", "data_dir=nowhere"], "does not exist"),

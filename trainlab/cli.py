@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from trainlab import __version__, terminal
 
@@ -293,6 +293,7 @@ def _hydra(arguments: list[str], job: Callable[[Any], Any]) -> None:
             "--experimental-rerun reads a pickle, which could run any program, and trainlab writes "
             "none. The same command as before continues a run, or shows its result."
         )
+    _check_flags(arguments)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through to `main`, which explains them
     before, sys.argv = sys.argv, [sys.argv[0], *arguments]
 
@@ -313,6 +314,20 @@ def _hydra(arguments: list[str], job: Callable[[Any], Any]) -> None:
         raise UserError(str(error)) from error
     finally:
         sys.argv = before
+
+
+def _check_flags(arguments: list[str]) -> None:
+    """Raise UserError where Hydra's parser would print its usage."""
+    from hydra._internal.utils import get_args_parser
+
+    from trainlab.config import UserError
+
+    def refuse(message: str) -> NoReturn:
+        raise UserError(f"{message}. `trainlab train --help` lists what it takes.")
+
+    parser = get_args_parser()
+    parser.error = refuse
+    parser.parse_args(arguments)
 
 
 _WITH_VALUE = {

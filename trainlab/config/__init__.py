@@ -2,6 +2,7 @@
 
 options      what there is to choose from: groups, options, settings
 schema       what values a setting may take
+overrides    how they are typed
 composing    from overrides to a checked config, or the many of a sweep
 identity     the run it is, and the runs it may be stacked with
 sources      the user's own code that it names
@@ -36,10 +37,12 @@ from trainlab.config.options import (
     shared,
     top_settings,
 )
+from trainlab.config.overrides import override, typed
 
 __all__ = [
     "CONF", "NOT_IDENTITY", "Config", "UserError", "build",
     "build_each", "check", "check_own", "column", "compose", "compose_jobs", "explain", "find",
-    "flat", "groups", "nearest", "needed", "options", "plain", "restored", "run_id", "search_path",
-    "setting", "settings_of", "shared", "stack_key", "top_settings", "widest",
+    "flat", "groups", "nearest", "needed", "options", "override", "plain", "restored", "run_id",
+    "search_path", "setting", "settings_of", "shared", "stack_key", "top_settings", "typed",
+    "widest",
 ]  # fmt: skip

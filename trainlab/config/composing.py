@@ -20,6 +20,7 @@ from trainlab.config.options import (
     shared,
     top_settings,
 )  # fmt: skip
+from trainlab.config.overrides import typed
 
 # Groups of which several options may be chosen: `preprocess=[impute,standardize]`.
 COMBINED = ("preprocess", "augment", "reg", "logger")
@@ -115,7 +116,10 @@ def _resolved(composed: Any) -> Config:
     try:
         config = OmegaConf.to_container(masked, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise UserError(str(error).splitlines()[0]) from error
+        raised, _, inner = str(error).splitlines()[0].partition("while resolving interpolation: ")
+        reason = inner.strip('"') or raised
+        place = f"{error.full_key}: " if error.full_key else ""
+        raise UserError(f"{place}{reason}.") from error
     config["choices"] = {
         group: runtime[group] for group in sorted(runtime) if not group.startswith("hydra/")
     }
@@ -147,6 +151,8 @@ def _finished(config: Config, overrides: list[str], schemas: Schemas | None = No
     _fix(config)
     if foreign:
         strangers.refuse_values(config)
+    schemas = {} if schemas is None else schemas
+    _fit_kinds(config, _schema(config, schemas))
     check(config, schemas)
     return shrunk(config) if config["smoke"] else config
 
@@ -240,6 +246,28 @@ def _at(config: Config, key: str) -> Any:
     return node
 
 
+def _schema(config: Config, schemas: Schemas) -> dict[str, schema.Setting]:
+    """The settings that the config's choices bring; `schemas` keeps them."""
+    choices = tuple(config["choices"].items())
+    if choices not in schemas:
+        own = (settings_of(group, option) for group, option in choices if option)
+        schemas[choices] = functools.reduce(operator.or_, own, top_settings())
+    return schemas[choices]
+
+
+def _fit_kinds(config: Config, settings: dict[str, schema.Setting]) -> None:
+    """Make texts of the numbers in `study=2024`, as they were typed, and numbers and truth values
+    of texts that come from the environment."""
+    for key, setting in settings.items():
+        value = _at(config, key)
+        if value is _ABSENT or value is None or not setting.problem(value):
+            continue
+        *path, name = key.split(".")
+        node = _at(config, ".".join(path)) if path else config
+        texts = (t.partition("=")[2] for t in config["overrides"] if t.startswith(f"{key}="))
+        node[name] = setting.fitted(value, next(texts, str(value)))
+
+
 def check(config: Config, schemas: Schemas | None = None) -> None:
     """Raise UserError where a value is not what its schema allows.
 
@@ -249,12 +277,7 @@ def check(config: Config, schemas: Schemas | None = None) -> None:
     problems = [
         problem for part in trust.components(config) for problem in part.problems(config["trusted"])
     ]
-    schemas = {} if schemas is None else schemas
-    choices = tuple(config["choices"].items())
-    if choices not in schemas:
-        own = (settings_of(group, option) for group, option in choices if option)
-        schemas[choices] = functools.reduce(operator.or_, own, top_settings())
-    found = schemas[choices]
+    found = _schema(config, {} if schemas is None else schemas)
     for key, setting in found.items():
         value = _at(config, key)
         if value is not _ABSENT and (problem := setting.problem(value)):
@@ -331,9 +354,11 @@ def explain(error: Exception) -> str:
         )
     override = getattr(error, "override", None)
     if override is not None:
-        return (
-            f"Cannot read {override!r}: {text}. Overrides look like group=option or key=value; "
-            "put quotes around those with brackets, commas or spaces: 'arch.hidden=[300,100]'."
-        )
+        key, has_value, value = override.partition("=")
+        forms = "Overrides look like group=option, key=value or 'arch.hidden=[300,100]'."
+        if not has_value:
+            return f"Cannot read {override!r}. {forms}"
+        meant = f"If its value is a text as it stands, type {typed(key, value)}."
+        return f"Cannot read {override!r}. {meant} {forms}"
     cause = error.__cause__
     return f"{text} {str(cause).splitlines()[0]}" if cause and str(cause) not in text else text

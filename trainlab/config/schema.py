@@ -15,6 +15,7 @@ holds a setting's default, range and meaning.
 
 import math
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -65,6 +66,22 @@ class Setting:
         if misshapen:
             return f"must be a list, not empty, of items each {words}"
         return f"{'each item ' if listed else ''}must be {words}"
+
+    def fitted(self, value: Any, typed: str) -> Any:
+        """The value as another kind, if this setting takes that: a text as the number it tells, a
+        number as the text that was `typed`.
+
+        >>> Setting(0, "int", "seed").fitted("7", "7"), Setting("runs", "text", "").fitted(7, "07")
+        (7, '07')
+        """
+        known = {"true": True, "false": False, "null": None}
+        candidates: list[Any] = [] if isinstance(value, list | dict) else [typed]
+        if isinstance(value, str):
+            candidates = [known[value.lower()]] if value.lower() in known else []
+            for kind in (int, float):
+                with suppress(ValueError):
+                    candidates.append(kind(value))
+        return next((other for other in candidates if not self.problem(other)), value)
 
 
 def _alternatives(allowed: str) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 from trainlab.config import trust
 from trainlab.config.errors import UserError
 from trainlab.config.identity import Config
-from trainlab.config.options import search_path, top_settings
+from trainlab.config.options import known_keys, search_path, top_settings
 from trainlab.config.schema import Setting, read
 
 # Tabs are let through: they stand between the cells of tables.
@@ -66,14 +66,31 @@ def _check_overrides(overrides: Sequence[str]) -> None:
         key, _, value = text.lstrip("+~").partition("=")
         group = key.partition("@")[0]
         first = group.partition("/")[0]
+        if not group:
+            raise UserError(f"Cannot read {text!r}: an override begins with a name, as key=value.")
+        if text.startswith("~"):
+            _refuse_deleting(group.replace("/", "."))
         if first == "hydra" or any((path / first).is_dir() for path in search_path()):
             _refuse_elsewhere(group, value)
+
+
+def _refuse_deleting(key: str) -> None:
+    """Nothing that every recipe has can be taken out of one."""
+    known = [key for key in known_keys() if key != "experiment"]
+    if key.partition(".")[0] == "hydra" or any(f"{name}.".startswith(f"{key}.") for name in known):
+        raise UserError(
+            f"~{key}: a recipe has all of its parts, and none can be taken out. Leave this "
+            f"away, or choose another value for {key}; `trainlab list` shows what there is."
+        )
 
 
 def _admit(hydra: Any, overrides: Sequence[str]) -> None:
     """Raise UserError where Hydra's own part of a composition, unresolved, is not a config's to
     say."""
-    if sorted([*hydra.overrides.task, *hydra.overrides.hydra]) != sorted(overrides):
+    from omegaconf import OmegaConf
+
+    said = OmegaConf.to_container(hydra.overrides, resolve=False)
+    if sorted([*said["task"], *said["hydra"]]) != sorted(overrides):
         raise UserError("hydra.overrides cannot be set: it is what you type that stands there.")
     for group, option in hydra.runtime.choices.items():
         _refuse_elsewhere(group, str(option))

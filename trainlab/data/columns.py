@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from trainlab.config import UserError
+from trainlab.config import UserError, typed
 from trainlab.data.units import Measured, are_measured, measured, numbers_in
 
 if TYPE_CHECKING:
@@ -101,15 +101,6 @@ def _parsed(values: np.ndarray, decimal: str) -> np.ndarray:
     return np.asarray(pd.to_numeric(np.asarray(values, object), errors="coerce"), np.float64)
 
 
-def typed(text: str) -> str:
-    """A text as it is typed in a list of an override.
-
-    >>> typed("town"), typed("a,b")
-    ('town', '"a,b"')
-    """
-    return text if re.fullmatch(r"[\w.?/+*%@$|-]+( [\w.?/+*%@$|-]+)*", text) else f'"{text}"'
-
-
 def name_of(value: Any) -> str:
     """A category or class as text; 11 and 11.0, which it becomes where a cell is empty, are one.
 
@@ -178,7 +169,7 @@ def _check_filled(column: "pd.Series", source: Source) -> None:
     if pd.isna(column.iloc[0]) and column.isna().all():
         raise UserError(
             f"{source.file}: column {column.name!r} is empty. Leave it out: "
-            f"'dataset.drop=[{typed(column.name)}]'."
+            f"{typed('dataset.drop', [column.name])}."
         )
 
 
@@ -203,7 +194,7 @@ def numbers_of(column: "pd.Series", source: Source) -> np.ndarray:
     if len(words):
         _check_decimal(column.name, cells, source)
         _check_units(column.name, cells, source)
-        remedy = f" If it is a missing value: 'dataset.missing=[{typed(words[0])}]'."
+        remedy = f" If it is a missing value: {typed('dataset.missing', [words[0]])}."
         few = 2 * len(words) < len(cells.values)
         raise UserError(
             f"{source.file}: {words[0]!r} in column {column.name!r} is no number."
@@ -228,8 +219,7 @@ def _coded(
     if not categorical:
         if not np.isnan(cells.parsed).any():
             return cells.column(cells.parsed), None
-        name = typed(column.name)
-        remedy = f"'dataset.categorical=[{name}]'"
+        remedy = typed("dataset.categorical", [column.name])
         _check_words(column.name, cells, source, remedy)
         _check_dates(column.name, cells, source, remedy)
         present = np.count_nonzero(cells.codes >= 0)
@@ -237,7 +227,7 @@ def _coded(
             raise UserError(
                 f"{source.file}: column {column.name!r} has {len(cells.values):,} different texts "
                 f"in {present:,} rows, such as {cells.values[0]!r}; that is no category. Leave it "
-                f"out, 'dataset.drop=[{name}]', or say that it is: {remedy}."
+                f"out, {typed('dataset.drop', [column.name])}, or say that it is: {remedy}."
             )
     names = tuple(map(name_of, cells.values))
     return cells.column(np.arange(len(names))), names
@@ -253,7 +243,7 @@ def _check_words(name: str, cells: _Cells, source: Source, remedy: str) -> None:
         word = cells.values[words][0]
         raise UserError(
             f"{source.file}: column {name!r} has numbers, but also {word!r}. If that is a missing "
-            f"value: 'dataset.missing=[{typed(word)}]'; if all are names: {remedy}."
+            f"value: {typed('dataset.missing', [word])}; if all are names: {remedy}."
         )
 
 
@@ -295,7 +285,7 @@ def _check_dates(name: str, cells: _Cells, source: Source, remedy: str) -> None:
     if 2 * cells.rows(dates) > cells.rows(np.ones(len(dates), bool)):
         raise UserError(
             f"{source.file}: column {name!r} has dates such as {cells.values[dates][0]!r}. "
-            f"'dataset.dates=[{typed(name)}]' makes numbers of them: year, month, day, weekday, "
+            f"{typed('dataset.dates', [name])} makes numbers of them: year, month, day, weekday, "
             f"hour; if they are names: {remedy}."
         )
 

@@ -5,8 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from trainlab.config import UserError
-from trainlab.data.columns import typed
+from trainlab.config import UserError, typed
 
 _FEW = 100  # rows that rule out most columns
 _IDENTIFIER = re.compile(r"(.*[\W_])?((?i:id|key|index|idx|nr|no|number|row))|.*I[dD]")
@@ -39,7 +38,7 @@ def _columns(names: Sequence[str], first: str = "c") -> str:
 
 
 def _try(names: Sequence[str]) -> str:
-    return f"try 'dataset.drop=[{','.join(map(typed, names))}]'"
+    return f"try {typed('dataset.drop', names)}"
 
 
 def _is_constant(column: np.ndarray) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trainlab.config import UserError, nearest
+from trainlab.config import UserError, nearest, typed
 from trainlab.data.columns import (
     Source,
     are_texts,
@@ -15,7 +15,6 @@ from trainlab.data.columns import (
     numbers_of,
     stacked,
     targets_of,
-    typed,
     without_units,
 )
 from trainlab.data.dates import dated
@@ -138,7 +137,7 @@ def _inputs(
     for name in set(inputs) & set(nameless):
         raise UserError(
             f"{file}: column {name.removeprefix(NAMELESS)} (counted from 0) has no name. If it "
-            f"numbers the rows, leave it out: 'dataset.drop=[{typed(name)}]'; else give it one."
+            f"numbers the rows, leave it out: {typed('dataset.drop', [name])}; else give it one."
         )
     count = f"{len(empty)} columns" if len(empty) > 1 else "a column"
     notes = [f"{count} of {file} without a name and without a value are left out"] * bool(empty)

@@ -10,6 +10,7 @@ Neither torch nor pandas is imported until a verb needs it.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from trainlab.config import UserError, nearest
 
@@ -18,7 +19,7 @@ def parsed(
     arguments: Sequence[str], usage: str, named: Sequence[str] = (), flags: Sequence[str] = ()
 ) -> tuple[list[str], dict[str, str]]:
     """Positional arguments, and `--name value` or `--flag`. Several --where are joined;
-    -o is short for --output.
+    -o is short for --output; behind `--` nothing is an option.
 
     Raises UserError with the usage where another option is typed, or one has no value.
     """
@@ -27,6 +28,8 @@ def parsed(
     rest = list(arguments)
     while rest:
         argument = rest.pop(0)
+        if argument == "--":  # behind it, names may begin with a dash
+            return [*plain, *rest], options
         name, is_joined, value = argument.partition("=")
         name = "--output" if name == "-o" else name
         if name in flags and not is_joined:
@@ -49,7 +52,8 @@ def parsed(
 def with_overrides(
     arguments: Sequence[str], usage: str, named: Sequence[str] = (), flags: Sequence[str] = ()
 ) -> tuple[list[str], list[str], dict[str, str]]:
-    """The same; of the positional arguments, those with a = are overrides."""
+    """The same; of the positional arguments, those with a = are overrides, unless there is such a
+    folder."""
     plain, options = parsed(arguments, usage, named, flags)
-    folders = [argument for argument in plain if "=" not in argument]
-    return folders, [argument for argument in plain if "=" in argument], options
+    overrides = [text for text in plain if "=" in text and not Path(text).is_dir()]
+    return [text for text in plain if text not in overrides], overrides, options

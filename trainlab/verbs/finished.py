@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from trainlab import terminal
-from trainlab.config import UserError
+from trainlab.config import UserError, override
 from trainlab.verbs import with_overrides
 
 
@@ -19,7 +19,7 @@ def evaluate(arguments: list[str]) -> int:
     flags = ("--json", "--report")
     folders, overrides, options = with_overrides(arguments, usage, ("--data",), flags)
     if other := options.get("--data"):
-        overrides.append(f"dataset.path='{other}'" if Path(other).exists() else f"dataset={other}")
+        overrides.append(override("dataset.path" if Path(other).exists() else "dataset", other))
     if len(folders) != 1:
         raise UserError(f"Usage: trainlab {usage}")
     from trainlab.finished import evaluated
