@@ -96,3 +96,32 @@ def test_paths_are_no_overrides(trainlab, folder):
     (folder / "lr=[0.1], x").rename("--x")
     answer = trainlab("table", "--csv", "--", "--x")
     assert answer.code == 0, answer.err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("loss=focal", "focal"),
+        ("schedule=[a,b]", "schedule"),
+        ("task=regression", "regression"),
+        ("dataset=csv dataset.path=none.csv dataset.target=y", "none.csv"),
+        ("norm=batch batch_size=1", "batch"),
+        ("device=cuda:99", "cuda:99"),
+    ],
+)
+def test_a_dry_run_refuses_what_training_refuses(trainlab, folder, words, told):
+    trained = trainlab(*_TINY, *words.split(), "output_dir=trained")
+    answer = trainlab(*_TINY, *words.split(), "--dry-run")
+    assert (trained.code, answer.code) == (2, 2)
+    assert told in answer.out + answer.err
+    assert not (folder / "outputs").exists()
+
+
+def test_a_dry_run_of_a_sweep_tells_which_recipes_cannot_be_trained(trainlab, folder):
+    sweep = ["-m", "arch=mlp,unet", "seed=0,1", "--dry-run", "hydra.mode=MULTIRUN"]
+    answer = trainlab("train", "-q", "max_examples=60", *sweep)
+    assert answer.code == 1, answer.err
+    assert [line.split()[0] for line in answer.out.splitlines()].count("refuse") == 2
+    assert "2 runs to train" in answer.out
+    assert "2 cannot be trained" in answer.out
+    assert not (folder / "outputs").exists()

@@ -238,6 +238,8 @@ def train(arguments: list[str]) -> int:
         raise failures[0]
     if found and (outcomes or found.trials):
         return _report_search(outcomes, found, failures)
+    if session and session.refused:
+        return FAILED if sweep else BAD_INPUT
     if not outcomes:  # --cfg, --info, --help, or another sweeper's by another launcher
         return 0
     return _report(outcomes, sweep, failures)

@@ -149,6 +149,7 @@ class Session:
     def __init__(self) -> None:
         self.worker = Worker()
         self.executors: dict[str, Executor] = {}
+        self.refused = 0  # runs that a dry run found could not be trained
 
     def __enter__(self) -> "Session":
         return self
@@ -179,10 +180,12 @@ class Session:
             if same := sum(run is not None for run in made) - len(runs):
                 display.say(f"{same} of these configs are the same run as another of them")
             sweep = _Sweep(jobs, study, alone, configs[0]["fail_fast"], interrupted)
+            _check_loggers(sweep.left)
             if configs[0]["dry_run"]:
+                if sweep.left and not self._is_local(configs[0]):
+                    self._executor(sweep.left, display)  # or says why it cannot be had
                 self._show_plan(sweep.left, sweep.outcomes)
                 return [sweep.outcomes.get(run.id) if run else None for run in made]
-            _check_loggers(sweep.left)
             # What is wrong with a single config is found later, and then no folder was made.
             if whole and sweep.left and parallel.first() and (study.is_dir() or not alone):
                 sweep.note_plan()
@@ -216,7 +219,9 @@ class Session:
                 break
 
     def _show_plan(self, left: Sequence[Job], outcomes: dict[str, Outcome]) -> None:
-        """Print what would be done: a line for each run, stack by stack."""
+        """Print what would be done: a line for each run, stack by stack; and what could not."""
+        refused, lines = self.worker.refusals(left), {job.run.id: _line(job.run) for job in left}
+        left = [job for job in left if job.run.id not in refused]
         for outcome in outcomes.values():
             print(f"skip      {_line(outcome.run)}  ({outcome.status})")
         stacks = list(self.worker.stacks(left))
@@ -227,7 +232,11 @@ class Session:
                 failed = job.status.get("status") == "failed"
                 verb = "continue" if job.place else "retry" if failed else "train"
                 print(f"{verb:9s} {_line(job.run)}")
-        print(f"{count(left)} to train, in {count(stacks, 'stack')}; {len(outcomes)} to skip")
+        for key, reason in refused.items():
+            print(f"refuse    {lines[key]}: {reason}")
+        more = f"; {len(refused)} cannot be trained" if refused else ""
+        print(f"{count(left)} to train, in {count(stacks, 'stack')}; {len(outcomes)} to skip{more}")
+        self.refused += len(refused)
 
     def _run(self, config: Config, alone: bool) -> Run:
         try:

@@ -114,6 +114,20 @@ class Worker:
             width = self.widths.of(configs, measure and configs[0]["stack"] == "auto").runs
             yield from _evenly(members, min(width, most or width))
 
+    def refusals(self, jobs: Sequence[Job]) -> dict[str, str]:
+        """Run id -> why it could not be trained, as far as that shows in the first step of one of
+        its stack key. Nothing is written."""
+        found = {}
+        for members in _groups(jobs):
+            config = members[0].run.config
+            try:
+                _prepare([config], self.sources, Display(1, quiet=True))
+            except Exception as error:
+                found |= {job.run.id: _reason(error, config) for job in members}
+            finally:
+                torch.set_num_threads(THREADS)
+        return found
+
     def seconds(self, jobs: Sequence[Job]) -> float:
         """How long training these jobs will take in this process, about; 0 where nobody knows."""
         return sum(
