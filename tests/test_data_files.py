@@ -582,7 +582,11 @@ MANY = "day,y\n" + "".join(f"d{n},{n % 2}\n" for n in range(1002)) + "d0,0\n"
         (FLOWERS, dict(target="kind", task="binary"), "3 different values, and task binary needs"),
         (FLOWERS, dict(target=["kind", "wild"], task="binary"), "names several columns"),
         (FLOWERS, dict(target=["kind", "wild"]), "'iris' in column 'kind' is no number"),
-        (FLOWERS, dict(target="petals"), "petals is missing in 1 of 5 rows.*drop_unlabelled=true"),
+        (
+            FLOWERS,
+            dict(target="petals"),
+            "missing in 1 of 5 rows, first in row 5.*unlabelled=t",
+        ),
         (FLOWERS, dict(target="kind", drop="width colour wild petals".split()), "no column left"),
         ("a,b\n1,\n2,\n", dict(target="b", drop_unlabelled=True), "missing in 2 of 2 rows"),
         ("a,b\n1,x\n2,x\n", dict(target="b"), "1 different values"),

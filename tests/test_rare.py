@@ -164,6 +164,7 @@ ROWS = 20
         ("a", np.r_[np.full(ROWS - 1, 1), 2], None),
         ("a", np.r_[np.full(ROWS - 1, 1), np.nan], None),
         ("id", np.arange(ROWS) / 2, None),
+        ("id", np.r_[np.arange(ROWS - 1), np.inf], None),
     ],
 )
 def test_columns_that_look_like_a_mistake_are_said(name, column, says):

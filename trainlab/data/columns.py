@@ -397,8 +397,9 @@ def _labelled(
     if lacking == len(there) or (lacking and not drop_unlabelled):
         raise UserError(
             f"{source.file}: {', '.join(columns)} is missing in {lacking:,} of {len(there):,} "
-            "rows. dataset.drop_unlabelled=true leaves these rows out, where there are others. A "
-            "word such as NA counts as missing, unless dataset.missing_words=false."
+            f"rows, first in row {np.argmin(there) + 1:,}. dataset.drop_unlabelled=true leaves such "
+            "rows out, where there are others. A word such as NA counts as missing, unless "
+            "dataset.missing_words=false."
         )
     return there
 

@@ -236,7 +236,7 @@ def _rows(lines: Iterable[str], separator: str) -> list[list[str]]:
     rows: list[list[str]] = []
     with suppress(CellError):
         for row in reader(lines, delimiter=mark, skipinitialspace=True):
-            rows.append([cell.strip() for cell in row])
+            rows.append([cell.strip().lstrip("\ufeff") for cell in row])
     return rows
 
 
@@ -251,7 +251,7 @@ def _guessed(lines: list[str]) -> str:
     usual = {name: _usual(found) for name, found in counts.items()}
     best = max(_GUESSED, key=lambda name: (counts[name][:1], usual[name]))
     blanks = [len(row) for row in _rows(lines, "whitespace")]
-    if not even and len(set(blanks)) == 1 and blanks[0] > counts[best][0]:
+    if not even and len(set(blanks[1:])) <= 1 and min(blanks) > counts[best][0]:
         return "whitespace"
     return best
 

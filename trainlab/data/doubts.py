@@ -48,7 +48,7 @@ def _is_constant(column: np.ndarray) -> bool:
 def _tells_apart(name: str, column: np.ndarray) -> bool:
     """Whether whole numbers count the rows, or are all different and called as identifiers are."""
     few = column[:_FEW]
-    if not (few % 1 == 0).all():
+    if not np.isfinite(few).all() or (few % 1 != 0).any():
         return False
     if (np.diff(few) == 1).all() and (np.diff(column) == 1).all():
         return True
