@@ -625,7 +625,7 @@ MANY = "day,y\n" + "".join(f"d{n},{n % 2}\n" for n in range(1002)) + "d0,0\n"
         ("a,b\n2,1.5\n1,inf\n", dict(target="b"), "targets .*infinite.*example 2 "),
         (FLOWERS, dict(target=["wild", "wild"]), "dataset.target names a column twice: wild, wild"),
         ("a,y\n" + THIRTY, dict(target="y", task="classification"), "30 diff.*0.1: .*=regression"),
-        (",y\n" + THIRTY, dict(target="y"), r"column 0 .* has no name.*drop=\[\"Unnamed: 0\"\]"),
+        (",y\n" + THIRTY, dict(target="y"), r"column 0 .* has no name.*drop=\[Unnamed: 0\]"),
         ('"a\nb","a\nb",y\n1,2,3\n', dict(target="y"), "two columns are called"),
         (PRICES, dict(target="y"), "'price' has texts such as '1,5'.*decimal=comma.*l=.price"),
         (PRICES, dict(target="price"), "'1,5'.*dataset.decimal=comma.*dataset.task=classification"),

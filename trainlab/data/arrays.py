@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from trainlab.config import UserError
-from trainlab.data.columns import MOST_CLASSES, classes_of
 from trainlab.data.examples import Examples
 from trainlab.data.files import bomb, located
 from trainlab.data.layouts import split_in
+from trainlab.data.targets import MOST_CLASSES, classes_of
 
 _INPUTS = ("x", "images", "image", "imgs", "inputs", "input", "features", "data")
 _TARGETS = ("y", "labels", "label", "targets", "target")

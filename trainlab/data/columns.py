@@ -1,4 +1,4 @@
-"""Columns of a table: which are numbers, categories or classes, and what numbers stand for them.
+"""Columns of a table: which are numbers, which categories, and what numbers stand for them.
 
 A text is looked at once, however many rows have it.
 """
@@ -17,13 +17,12 @@ from trainlab.data.units import Measured, are_measured, measured, numbers_in
 if TYPE_CHECKING:
     import pandas as pd
 
-_NUMBERS = "biuf"  # kinds of types, truth values among them
+NUMBERS = "biuf"  # kinds of types, truth values among them
 _TRUTHS = {word: word[0] in "Tt" for word in "True TRUE true False FALSE false".split()}
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}([,.])\d{3}(\1\d{3})*")
 DECIMALS = {"point": ".", "comma": ","}
 _SWAPPED = str.maketrans(",.", ".,")
 _DATE = re.compile(r"\d{4}([-/.])\d{1,2}\1\d{1,2}\b|\d{1,2}([-/.])\d{1,2}\2\d{2,4}\b")
-MOST_CLASSES = 20  # of a target of numbers: with more values it is a quantity
 _MOST_CATEGORIES = 1000  # of a column of text: with more it is a name, a date or a sentence
 # What pandas takes for a missing value, beside the empty cell.
 MISSING_WORDS = (
@@ -59,15 +58,15 @@ class _Cells(NamedTuple):
         return np.append(numbers, np.nan)[self.codes]
 
 
-def _cells(column: "pd.Series", source: Source) -> _Cells:
+def cells_of(column: "pd.Series", source: Source) -> _Cells:
     """A column, its texts without the spaces around them: see `name_of`."""
-    codes, values = _factorized(column.to_numpy())
+    codes, values = factorized(column.to_numpy())
     if values.dtype == object:
         names = [name_of(value) if isinstance(value, str) else value for value in values]
         if any(name is not value for name, value in zip(names, values, strict=True)):
             missing = {"", *source.missing}
             names = [None if name in missing else name for name in names]
-            merged, values = _factorized(np.array(names, object))
+            merged, values = factorized(np.array(names, object))
             codes = np.append(merged, -1)[codes]
     if all(str(value) in _TRUTHS for value in values):  # with gaps, pandas has no type for them
         parsed = np.array([_TRUTHS[str(value)] for value in values], np.float64)
@@ -76,7 +75,7 @@ def _cells(column: "pd.Series", source: Source) -> _Cells:
     return _Cells(values, codes, parsed)
 
 
-def _factorized(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def factorized(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For each of the values (N,) the position, −1 if it is missing, in those that differ, sorted;
     and these."""
     import pandas as pd
@@ -142,7 +141,7 @@ def inputs_of(
     """
     places = table.columns.get_indexer(names)
     types = table.dtypes.to_numpy()[places]
-    plain = [t.kind in _NUMBERS and n not in categorical for t, n in zip(types, names, strict=True)]
+    plain = [t.kind in NUMBERS and n not in categorical for t, n in zip(types, names, strict=True)]
     parts, categories = [], {}
     for (is_plain, _, shift), run in groupby(
         range(len(names)), lambda i: (plain[i], plain[i] and types[i], places[i] - i)
@@ -187,9 +186,9 @@ def stacked(parts: Sequence[np.ndarray]) -> np.ndarray:
 
 def numbers_of(column: "pd.Series", source: Source) -> np.ndarray:
     """A column (N,) as numbers, NaN where one is missing. Raises UserError where a cell is text."""
-    if column.dtype.kind in _NUMBERS:
+    if column.dtype.kind in NUMBERS:
         return column.to_numpy()
-    cells = _cells(column, source)
+    cells = cells_of(column, source)
     words = cells.values[np.isnan(cells.parsed)]
     if len(words):
         _check_decimal(column.name, cells, source)
@@ -205,7 +204,7 @@ def numbers_of(column: "pd.Series", source: Source) -> np.ndarray:
 
 def known_of(column: "pd.Series", known: Sequence[str], source: Source) -> np.ndarray:
     """A column of texts (N,) as positions in the `known` ones, NaN where it has another."""
-    cells = _cells(column, source)
+    cells = cells_of(column, source)
     return cells.column(known_codes(map(name_of, cells.values), known))
 
 
@@ -215,12 +214,12 @@ def _coded(
     """A column (N,) as `numbers_of` it, or as positions in its sorted values, and their names."""
     if numeric:
         return numbers_of(column, source), None
-    cells = _cells(column, source)
+    cells = cells_of(column, source)
     if not categorical:
         if not np.isnan(cells.parsed).any():
             return cells.column(cells.parsed), None
         remedy = typed("dataset.categorical", [column.name])
-        _check_words(column.name, cells, source, remedy)
+        check_words(column.name, cells, source, remedy)
         _check_dates(column.name, cells, source, remedy)
         present = np.count_nonzero(cells.codes >= 0)
         if len(cells.values) > _MOST_CATEGORIES or len(cells.values) == present:
@@ -233,7 +232,7 @@ def _coded(
     return cells.column(np.arange(len(names))), names
 
 
-def _check_words(name: str, cells: _Cells, source: Source, remedy: str) -> None:
+def check_words(name: str, cells: _Cells, source: Source, remedy: str) -> None:
     """Raise UserError for a column of numbers among which some texts stand, such as '?'."""
     words = np.isnan(cells.parsed)
     besides = f"; if all are names: {remedy}"
@@ -319,9 +318,9 @@ def without_units(
 
     bare, units = {}, {}
     for name in names:
-        if table[name].dtype.kind in _NUMBERS:
+        if table[name].dtype.kind in NUMBERS:
             continue
-        cells = _cells(table[name], source)
+        cells = cells_of(table[name], source)
         found = _measured(cells, source.decimal)
         if not any(found):
             continue
@@ -358,81 +357,3 @@ def without_units(
             column = cells.column(numbers)
         bare[name] = pd.Series(column, index=table.index)
     return table.assign(**bare), units
-
-
-# ---------------------------------------------------------------- targets
-
-
-def targets_of(
-    columns: "pd.DataFrame", task: str, source: Source, drop_unlabelled: bool
-) -> tuple[np.ndarray, np.ndarray, str, list[str]]:
-    """Which rows have all targets (N,), y of these, the task, and the names of the classes, or of
-    several numbers."""
-    first = columns.iloc[:, 0]
-    if columns.shape[1] == 1 and task != "regression" and first.dtype.kind not in _NUMBERS:
-        cells = _cells(first, source)
-        labelled = _labelled(cells.codes >= 0, columns, source, drop_unlabelled)
-        if task == "auto":
-            _check_words(first.name, cells, source, "dataset.task=classification")
-        return labelled, cells.codes[labelled], *_named(cells.values, task, source.file)
-    labelled = _labelled(columns.notna().all(axis=1).to_numpy(), columns, source, drop_unlabelled)
-    if not labelled.all():
-        columns = columns[labelled]
-    if task == "auto" and (columns.shape[1] > 1 or _is_quantity(columns.iloc[:, 0])):
-        task = "regression"
-    if task == "regression":
-        y = stacked([numbers_of(column, source)[:, None] for _, column in columns.items()])
-        return labelled, y, task, list(map(str, columns)) if y.shape[1] > 1 else []
-    if columns.shape[1] > 1:
-        raise UserError(f"dataset.target names several columns: dataset.task={task} takes one.")
-    codes, values = _factorized(columns.iloc[:, 0].to_numpy())
-    return labelled, codes, *_named(values, task, source.file)
-
-
-def _labelled(
-    there: np.ndarray, columns: "pd.DataFrame", source: Source, drop_unlabelled: bool
-) -> np.ndarray:
-    """`there`, which rows have a target. Raises UserError where some may not lack it."""
-    lacking = len(there) - np.count_nonzero(there)
-    if lacking == len(there) or (lacking and not drop_unlabelled):
-        raise UserError(
-            f"{source.file}: {', '.join(columns)} is missing in {lacking:,} of {len(there):,} "
-            f"rows, first in row {np.argmin(there) + 1:,}. dataset.drop_unlabelled=true leaves such "
-            "rows out, where there are others. A word such as NA counts as missing, unless "
-            "dataset.missing_words=false."
-        )
-    return there
-
-
-def _is_quantity(column: "pd.Series") -> bool:
-    if column.dtype.kind not in "iuf":
-        return False
-    return column.nunique() > MOST_CLASSES or bool((column % 1 != 0).any())
-
-
-def classes_of(values: np.ndarray, task: str, file: Path) -> tuple[np.ndarray, str, list[str]]:
-    """Classes 0, 1, … for values of any shape, in their order; the task; the names."""
-    codes, found = _factorized(values.ravel())
-    if (codes < 0).any():
-        raise UserError(f"{file}: the target has missing values (NaN).")
-    return codes.reshape(values.shape), *_named(found, task, file)
-
-
-def _named(values: np.ndarray, task: str, file: Path) -> tuple[str, list[str]]:
-    """The task of classes with these values, which are sorted, and their names.
-
-    Raises UserError where so many are fractions that they are quantities.
-    """
-    if task == "binary" and len(values) > 2:
-        raise UserError(
-            f"{file}: the target has {len(values)} different values, and task binary needs two."
-        )
-    fractions = values[values % 1 != 0] if values.dtype.kind == "f" else values[:0]
-    if len(fractions) and len(values) > MOST_CLASSES:
-        raise UserError(
-            f"{file}: the target has {len(values):,} different values, such as {fractions[0]:g}: "
-            "these are no classes. dataset.task=regression learns quantities."
-        )
-    if task == "auto":
-        task = "binary" if len(values) == 2 else "classification"
-    return task, list(map(name_of, values))

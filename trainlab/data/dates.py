@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trainlab.config import UserError
+from trainlab.config import UserError, typed
 from trainlab.data.columns import Source
 from trainlab.data.delimited import Form
 
@@ -75,8 +75,8 @@ def _read(texts: Sequence[str], style: str, name: str, source: Source) -> "pd.Da
         odd = texts[int(best.isna().argmax())]
         raise UserError(
             f"{source.file}: {odd!r} in column {name!r} is no date as the others are. If it is a "
-            f"missing value: 'dataset.missing=[\"{odd}\"]'; dataset.date_format tells the format, "
-            "as '%d/%m/%Y' does."
+            f"missing value: {typed('dataset.missing', [odd])}; dataset.date_format tells "
+            "the format, as %d/%m/%Y does."
         )
     first = next(iter(fitting.values()))
     for form, times in fitting.items():
@@ -84,7 +84,7 @@ def _read(texts: Sequence[str], style: str, name: str, source: Source) -> "pd.Da
             row = int((times != first).argmax())
             raise UserError(
                 f"{source.file}: dates such as {texts[row]!r} in column {name!r} are read in two "
-                f"ways. Say which: 'dataset.date_format=\"{next(iter(fitting))}\"' or "
-                f"'dataset.date_format=\"{form}\"'."
+                f"ways. Say which: {typed('dataset.date_format', next(iter(fitting)))} or "
+                f"{typed('dataset.date_format', form)}."
             )
     return first

@@ -14,7 +14,7 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from trainlab.config import UserError
+from trainlab.config import UserError, typed
 from trainlab.data.columns import DECIMALS, MISSING_WORDS, Source
 from trainlab.data.encodings import looked_at, misread
 from trainlab.data.files import check_unzips
@@ -318,7 +318,7 @@ def _check_above(
     if names := next(named, None):
         above = next(i for i in range(start, len(lines)) if names in _rows([lines[i]], separator))
         marks = {line.lstrip()[:1] for line in lines[start:above] if line.strip()}
-        comment = f", or 'dataset.comment=\"{min(marks)}\"'" * (len(marks) == 1)
+        comment = f", or {typed('dataset.comment', min(marks))}" * (len(marks) == 1)
         raise UserError(
             f"{file}: the first line, {_short(lines[start])}, is no line of names, as line "
             f"{above + 1} seems to be: {_short(lines[above])}. To leave out what stands above it: "

@@ -14,7 +14,6 @@ from trainlab.data.columns import (
     known_of,
     numbers_of,
     stacked,
-    targets_of,
     without_units,
 )
 from trainlab.data.dates import dated
@@ -22,6 +21,7 @@ from trainlab.data.delimited import NAMELESS, Form, table_of
 from trainlab.data.doubts import doubts
 from trainlab.data.examples import Examples
 from trainlab.data.files import located
+from trainlab.data.targets import targets_of
 
 if TYPE_CHECKING:
     import pandas as pd
