@@ -76,6 +76,11 @@ def test_what_leaves_too_little_is_refused(counts, wanted, message):
         treated(examples(*counts), config(wanted))
 
 
+def test_data_of_unknown_classes_alone_are_refused():
+    with pytest.raises(UserError, match="knows none of their classes, a, b"):
+        treated(examples(3, 3), config("drop"), known=["u", "v"])
+
+
 def test_rare_classes_can_be_kept():
     kept = examples(30, 30, 1)
     assert treated(kept, config("keep")) is kept

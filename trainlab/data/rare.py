@@ -54,6 +54,11 @@ def treated(examples: Examples, config: Config, known: Sequence[str] | None = No
 
 def _without(examples: Examples, rare: np.ndarray, left: list[str]) -> Examples:
     kept = ~rare[examples.y]
+    if not kept.any():
+        raise UserError(
+            f"rare_classes=drop leaves nothing of these data: the run knows none of their classes, "
+            f"{', '.join(examples.classes)}."
+        )
     own = {name: int(kept[part].sum()) for name, part in official(examples).items()}
     codes = np.cumsum(~rare) - 1
     return replace(
