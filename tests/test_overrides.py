@@ -118,10 +118,18 @@ def test_a_dry_run_refuses_what_training_refuses(trainlab, folder, words, told):
 
 
 def test_a_dry_run_of_a_sweep_tells_which_recipes_cannot_be_trained(trainlab, folder):
-    sweep = ["-m", "arch=mlp,unet", "seed=0,1", "--dry-run", "hydra.mode=MULTIRUN"]
+    sweep = [
+        "-m",
+        "arch=mlp,unet",
+        'name="a (b)"',
+        "seed=0,1",
+        "--dry-run",
+        "hydra.mode=MULTIRUN",
+    ]
     answer = trainlab("train", "-q", "max_examples=60", *sweep)
     assert answer.code == 1, answer.err
     assert [line.split()[0] for line in answer.out.splitlines()].count("refuse") == 2
+    assert "'name=\"a (b)\"'" in answer.out
     assert "2 runs to train" in answer.out
     assert "2 cannot be trained" in answer.out
     assert not (folder / "outputs").exists()

@@ -7,6 +7,7 @@ once.
 import gc
 import importlib
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -408,7 +409,7 @@ def _ended(
     console = terminal.console(error=True)
     for outcome in outcomes:
         if outcome.status in told:
-            typed = " ".join(t for t in outcome.run.config["overrides"] if t != "quiet=True")
+            typed = shlex.join(t for t in outcome.run.config["overrides"] if t != "quiet=True")
             console.print(
                 f"{outcome.status} {outcome.run.id} ({typed}): {outcome.reason}", soft_wrap=True
             )

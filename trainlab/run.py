@@ -7,6 +7,7 @@ trained once.
 
 import json
 import math
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -310,9 +311,9 @@ class Session:
 
 
 def _line(run: Run) -> str:
-    """A run as it was asked for."""
+    """A run as it was asked for, ready to paste."""
     typed = (text for text in run.config["overrides"] if not text.startswith("dry_run="))
-    return f"{run.id}  {' '.join(typed)}"
+    return f"{run.id}  {shlex.join(typed)}"
 
 
 def _study(configs: Sequence[Config]) -> Path:
