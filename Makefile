@@ -2,7 +2,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo lint test slow golden bench clean
+.PHONY: help install demo lint test slow reliability golden bench clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -26,6 +26,9 @@ test: install ## the quick tests
 
 slow: install ## the long tests, and those on real data (TRAINLAB_DATA)
 	$(BIN)/python -m pytest -n 2 -m slow
+
+reliability: install ## kills, damage, full disks, odd input, for minutes; counts at the end
+	$(BIN)/python -m pytest -m reliability tests/reliability
 
 golden: install ## train the golden runs anew, show what moved, and keep it
 	$(BIN)/python tests/golden.py --write

@@ -4,6 +4,7 @@ A few bits and cuts of every file here; many in the reliability suite.
 """
 
 import shutil
+import zipfile
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -169,3 +170,32 @@ def test_other_entries_are_no_checkpoint(runs):
     torch.save({"model": {}}, run / "checkpoints" / "data.pt")
     with pytest.raises(UserError, match=r"data.pt is damaged"):
         evaluated(run)
+
+
+def test_files_that_users_load_are_ordinary_ones(runs):
+    """The digest is the comment of the archive: torch, and zip programs, read it as ever."""
+    run, _ = runs
+    file = run / "checkpoints" / "best.pt"
+    assert torch.load(file, weights_only=True)["model"]
+    with zipfile.ZipFile(file) as archive:
+        assert len(archive.comment) == 32
+        assert archive.testzip() is None
+
+
+def test_checkpoints_of_before_are_checked_by_their_records(runs):
+    """A digest stands in those of now; older ones have the CRC-32 of each record alone."""
+    run, _ = runs
+    file = run / "checkpoints" / "best.pt"
+    expected = _read(file)
+    torch.save(torch.load(file, weights_only=True), file)
+    assert _read(file) == expected
+    content = bytearray(file.read_bytes())
+    place = content.find(expected_bytes(expected))
+    content[place] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"best.pt is damaged"):
+        _read(file)
+
+
+def expected_bytes(state: dict) -> bytes:
+    return torch.tensor(next(iter(state["model"].values()))[0]).numpy().tobytes()

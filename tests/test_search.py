@@ -1087,7 +1087,8 @@ def test_a_folder_that_cannot_be_made_is_told_by_every_storage(trainlab, folder)
             f"search.storage={storage}",
         )  # fmt: skip
         assert answer.code == 2
-        assert "Choose another place with output_dir" in answer.err
+        assert "afile is a file, which is in the way" in answer.err
+        assert "choose another place (output_dir=" in answer.err
 
 
 def test_a_descent_with_no_step_to_take_says_so(trainlab):

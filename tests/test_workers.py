@@ -17,8 +17,9 @@ import torch
 import yaml
 
 from trainlab import executors, work
-from trainlab.config import compose
+from trainlab.config import compose, run_id
 from trainlab.executors import cluster, local
+from trainlab.prepare import Sources
 from trainlab.progress import Display
 from trainlab.store import Run
 from trainlab.work import Job, Worker
@@ -396,7 +397,7 @@ class Late(executors.Executor):
 
 def test_work_that_is_seen_late_is_not_done_again(trainlab, tmp_path):
     config = compose(["max_examples=100", "epochs=1", f"output_dir={tmp_path}", "executor=ray"])
-    job = Job(Run(config, "run"), {})
+    job = Job(Run(config, run_id(config, Sources().fingerprint(config))), {})
     executor = Late(1, tmp_path)
     ((_, death),) = executor(iter([[job]]), Display(1, quiet=True), lambda: False)
     assert death is None

@@ -75,7 +75,10 @@ def _remedy(path: Path, error: OSError) -> str:
     if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST):
         place = path if path.is_dir() else path.parent
         what = "folder" if path.is_dir() else "file"
-        return f"{place} is a {what}, which is in the way: move it."
+        return (
+            f"{place} is a {what}, which is in the way: move it, or choose another place "
+            "(output_dir=… for runs)."
+        )
     if in_trouble(error):
         what = _REMEDIES.get(error.errno, "Once that is mended")
         return f"{what}; the same command goes on from where it was."
@@ -206,18 +209,16 @@ def _count(value: Any, most: int) -> int:
 def load_torch(file: Path, device: Any, *entries: str) -> dict[str, Any]:
     """What torch.save wrote, a dict with these entries, its tensors on `device`. Raises Unreadable.
 
-    The CRC-32 of every record is compared, which torch.load does not do: a flipped bit would give
-    other weights without a word. It is in the file itself, so the two are never of different
-    moments. No code is run (`weights_only`).
+    What was written is compared with its digest, which torch.load does not do: a flipped bit would
+    give other weights without a word. No code is run (`weights_only`).
     """
     import torch
 
     with opened(file) as content:
         try:
-            with zipfile.ZipFile(content) as archive:
-                damaged = archive.testzip()
+            sound = _is_sound(content)
             content.seek(0)
-            state = None if damaged else torch.load(content, device, weights_only=True)
+            state = torch.load(content, device, weights_only=True) if sound else None
         except MemoryError:
             raise
         except Exception as error:  # zipfile, pickle and torch have one for each kind of damage
@@ -228,6 +229,43 @@ def load_torch(file: Path, device: Any, *entries: str) -> dict[str, Any]:
 
 
 # ---------------------------------------------------------------- digests
+
+# What torch.save writes is a zip archive, which ends with the length of a comment: 0. The digest is
+# that comment, so that the two are never of different moments, and other programs read the file.
+_LENGTH = 2
+_DIGITS = 32
+_CHUNK = MB
+
+
+def _sign(content: BinaryIO) -> None:
+    """Add the digest to an archive that is open to be read and written."""
+    digits = _digest_of(content, content.seek(0, os.SEEK_END))
+    content.seek(-_LENGTH, os.SEEK_END)
+    content.write(_DIGITS.to_bytes(_LENGTH, "little") + digits)
+
+
+def _is_sound(content: BinaryIO) -> bool:
+    """Whether an archive is as it was written: by its digest, or, of a file without one, by the
+    CRC-32 of its records."""
+    end = content.seek(0, os.SEEK_END) - _DIGITS
+    if end > _LENGTH:
+        content.seek(end - _LENGTH)
+        length, digits = content.read(_LENGTH), content.read()
+        if int.from_bytes(length, "little") == _DIGITS:
+            return digits == _digest_of(content, end)
+    with zipfile.ZipFile(content) as archive:
+        return archive.testzip() is None and not archive.comment
+
+
+def _digest_of(content: BinaryIO, end: int) -> bytes:
+    """Of the bytes before the length of the comment."""
+    found = hashlib.blake2b(digest_size=_DIGITS // 2)
+    content.seek(0)
+    left = end - _LENGTH
+    while left > 0 and (part := content.read(min(left, _CHUNK))):
+        found.update(part)
+        left -= len(part)
+    return found.hexdigest().encode()
 
 
 def digest(content: bytes) -> str:
@@ -301,8 +339,9 @@ def write_torch(file: Path, state: dict[str, Any], sync: bool = True) -> None:
     import torch
 
     def write(beside: Path) -> None:
-        with open(beside, "wb") as content:  # to a name torch writes with errors of its own
+        with open(beside, "w+b") as content:  # to a name torch writes with errors of its own
             torch.save(state, content)
+            _sign(content)
 
     write_atomically(file, write, sync)
 

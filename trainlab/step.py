@@ -53,8 +53,9 @@ def recipe_of(configs: Sequence[Config], stack: Stack, data: Data) -> Recipe:
     """What the configs of a stack's members describe."""
     config, device = configs[0], stack.device
     update, schedule, clip = (build(configs, g, device) for g in ("optimizer", "schedule", "clip"))
-    assert update is not None
-    assert schedule is not None
+    if update is None or schedule is None:
+        group = "optimizer" if update is None else "schedule"
+        raise UserError(f"{group}={config['choices'][group]} names nothing to build.")
     if "lr" not in config["optimizer"]:
         name = config["choices"]["optimizer"]
         raise UserError(f"optimizer={name} has no lr; its YAML needs a line `lr: …`.")

@@ -72,7 +72,7 @@ def lives(pid: int, host: str) -> bool | None:
         return None
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # no process has such a number
         return False
     except PermissionError:  # another user's
         return True

@@ -139,9 +139,10 @@ def _read(
             f"{file} is no table with columns separated by {top.separator}: "
             f"{_in_words(str(error), len(top.names))}"
         ) from error
+    table = _without_blank_end(table)
     if table.empty:
         raise UserError(f"{file} has no rows below the names of its columns.")
-    return _without_blank_end(table)
+    return table
 
 
 def _in_words(said: str, width: int) -> str:
@@ -167,7 +168,7 @@ def _in_words(said: str, width: int) -> str:
 def _without_blank_end(table: "pd.DataFrame") -> "pd.DataFrame":
     """Without the rows of nothing but separators in which spreadsheets end."""
     end = len(table)
-    while end > 1 and table.iloc[end - 1].isna().all():
+    while end and table.iloc[end - 1].isna().all():
         end -= 1
     return table.iloc[:end]
 

@@ -90,6 +90,8 @@ def csv(
         raise UserError(f"dataset.target names a column twice: {', '.join(targets)}.")
     if table[targets].isna().to_numpy().any():
         table = table[table.notna().any(axis=1)]
+        if table.empty:
+            raise UserError(f"{file} has no row with anything in it.")
     units: dict[str, str] = {}
     if form.units == "strip":
         aside = {*texts, *drop, *(targets if task in ("classification", "binary") else [])}

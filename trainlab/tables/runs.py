@@ -82,7 +82,7 @@ def _entry(folder: Path) -> tuple[Entry, list[Path]]:
     """A run, and those of the files read that it did not leave so. Raises Unreadable."""
     content = read_bytes(file := folder / "status.json")
     status = _parsed(file, content)
-    if problem := _problem(status):
+    if problem := problem_of(status):
         raise Unreadable(file, problem)
     edited = [] if untouched(content) else [file]
     known, result = status.get("digests"), {}
@@ -112,7 +112,7 @@ def _parsed(file: Path, content: bytes) -> dict[str, Any]:
         raise Unreadable(file, "is nested too deeply") from error
 
 
-def _problem(status: dict[str, Any]) -> str | None:
+def problem_of(status: dict[str, Any]) -> str | None:
     """What keeps a status.json from being a run's."""
     if not isinstance(status.get("run_id"), str) or not isinstance(status.get("status"), str):
         return "is not a run's"

@@ -10,7 +10,7 @@ from trainlab.config import NOT_IDENTITY
 from trainlab.files import TEXT, Unreadable, opened, read_json
 from trainlab.metrics import higher_is_better
 from trainlab.store import FINISHED, lives
-from trainlab.tables.runs import Entry
+from trainlab.tables.runs import Entry, problem_of
 
 # A run in one of these states is not trained any more by the command that it belongs to.
 ENDED = (*FINISHED, "failed", "pruned")
@@ -74,13 +74,15 @@ class Folder:
 
     def _read_status(self) -> None:
         entry = read_json(self.path / "status.json")
-        config = entry.get("config")
-        if not isinstance(config, dict):  # damaged, or another program's
+        if problem_of(entry):  # damaged, or another program's
             self.status, self.mark = "waiting", ""
             return
-        self.status, self.reason = str(entry.get("status")), str(entry.get("reason") or "")
+        config = entry["config"]
+        self.status, self.reason = entry["status"], entry.get("reason") or ""
         self.mark = plans.mark(entry)
-        self.process = (entry["pid"], entry["host"]) if "host" in entry else None
+        pid, host = entry.get("pid"), entry.get("host")
+        known = isinstance(pid, int) and isinstance(host, str)
+        self.process = (pid, host) if known else None
         self.typed = tuple(intern(text) for text in entry.get("overrides") or ())
         decisive = [
             f"{key}={value}"
@@ -89,8 +91,10 @@ class Folder:
         ]
         self.data = intern(" ".join(text for text in decisive if text.startswith("dataset")))
         self.recipe = hash(tuple(decisive))
-        self.all_epochs, self.until = config.get("epochs", 1), config.get("until")
-        self.monitor = config.get("stop.monitor", "val_loss")
+        epochs, until = config.get("epochs", 1), config.get("until")
+        self.all_epochs = epochs if isinstance(epochs, int) else 1
+        self.until = until if isinstance(until, int) else None
+        self.monitor = str(config.get("stop.monitor", "val_loss"))
         self.result = None
         if self.status == "done":
             known = read_json(self.path / "result.json").items()
